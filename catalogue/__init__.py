@@ -1,0 +1,48 @@
+"""The one place that speaks Qdrant: learnwares as points, embedded in a folder or on a server.
+
+``open_catalogue`` chooses the engine by configuration; everything else goes through the contract.
+"""
+
+from pathlib import Path
+
+from catalogue.contract import Catalogue, CatalogueSettings, Entry, Hit, Page
+from catalogue.edge import EdgeCatalogue
+from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match, Range, parse_filter
+from catalogue.learnware import Card, Learnware, is_id, parse_card
+from catalogue.schema import description_of
+from catalogue.server import ServerAddress, ServerCatalogue
+
+__all__ = [
+    "EVERYTHING",
+    "PUBLISHED",
+    "Card",
+    "Catalogue",
+    "CatalogueSettings",
+    "EdgeCatalogue",
+    "Entry",
+    "Filter",
+    "Hit",
+    "Learnware",
+    "Match",
+    "Page",
+    "Range",
+    "ServerAddress",
+    "ServerCatalogue",
+    "description_of",
+    "is_id",
+    "open_catalogue",
+    "parse_card",
+    "parse_filter",
+]
+
+
+def open_catalogue(where: Path | ServerAddress, settings: CatalogueSettings | None = None) -> Catalogue:
+    """Opens the catalogue in a folder (Qdrant Edge) or on a server; ``settings`` apply if it is new.
+
+    Raises:
+        NotFound: there is none yet and no ``settings`` to make it with.
+        CatalogueError: see the engines.
+    """
+    if isinstance(where, ServerAddress):
+        return ServerCatalogue.open(where, settings)
+    return EdgeCatalogue.open(where, settings)

@@ -1,0 +1,198 @@
+"""The catalogue's contract: what every engine must do, and the checks done before any engine is touched.
+
+The catalogue stores points; it does not know what a kernel is. The dense vector of a learnware's
+specification is made by whoever knows the feature map named in ``settings``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match
+from catalogue.keywords import Keywords, query_keywords
+from catalogue.learnware import Learnware
+from specification import EncoderIdentity, FeatureMap, ReducedSet, Specification, read_reduced_set
+from specification.errors import InvalidInput
+
+SCHEMA_VERSION = 1
+MAX_LIMIT = 10_000
+MAX_BATCH = 10_000
+MAX_FLOAT16 = 65504.0
+RRF_K = 60
+
+Vector = NDArray[np.float32]
+
+
+class CatalogueSettings(BaseModel):
+    """What a catalogue was created with; kept beside the points and read back with them.
+
+    ``feature_map`` turns reduced sets into the dense vectors stored here; ``encoder`` is the only encoder
+    whose specifications this catalogue takes; ``text_dimension`` is the length of a description's vector.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    encoder: EncoderIdentity
+    feature_map: FeatureMap
+    text_dimension: Annotated[int, Field(ge=1, le=65_535)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One learnware on its way in: record, specification, and the vectors to be searched.
+
+    ``vector`` is float32 of shape [feature_map.dimension]; ``text_vector`` float32 [text_dimension].
+    """
+
+    learnware: Learnware
+    specification: Specification
+    vector: Vector
+    text_vector: Vector
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A candidate and its score: a distance in ``nearest``, a fused rank in ``matching_text``."""
+
+    id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Page:
+    """A slice of a listing, ordered by id; ``next`` is the id to go on after, None at the end."""
+
+    learnwares: tuple[Learnware, ...]
+    next: str | None
+
+
+class Catalogue(ABC):
+    """Learnwares as points. Methods raise CatalogueError when the engine fails, never engine errors.
+
+    Not safe for concurrent writers; concurrent reads beside one writer are.
+    """
+
+    settings: CatalogueSettings
+
+    def upsert(self, entries: Sequence[Entry]) -> None:
+        """Adds or replaces learnwares by id; when it returns, they survive a crash.
+
+        Raises:
+            InvalidInput: an entry fails a check; then none of the batch is written.
+        """
+        for entry in entries:
+            self._check(entry)
+        for start in range(0, len(entries), MAX_BATCH):
+            self._upsert(entries[start : start + MAX_BATCH])
+
+    @abstractmethod
+    def _upsert(self, entries: Sequence[Entry]) -> None: ...
+
+    @abstractmethod
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes learnwares; returns how many were there."""
+
+    @abstractmethod
+    def get(self, ids: Sequence[str]) -> list[Learnware]:
+        """Returns the records of ``ids`` in that order; ids that are not there are left out."""
+
+    @abstractmethod
+    def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
+        """Returns up to ``limit`` records in order of id, behind the id ``after``."""
+
+    @abstractmethod
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """Returns how many records pass the filter, exactly."""
+
+    @abstractmethod
+    def facets(self, field: str, where: Filter = EVERYTHING, limit: int = 100) -> dict[str, int]:
+        """Returns the values of a keyword field with their counts, most frequent first, then by value.
+
+        Raises:
+            InvalidInput: ``field`` is not one of ``filters.KEYWORD_FIELDS``.
+        """
+
+    @abstractmethod
+    def nearest(self, vector: Vector, limit: int, where: Filter = EVERYTHING, exact: bool = False) -> list[Hit]:
+        """Returns the points nearest to ``vector`` in the feature space, ties broken by id.
+
+        ``score`` is the Euclidean distance. ``exact`` scans everything; otherwise the engine's index answers.
+        """
+
+    @abstractmethod
+    def _nearest_text(self, vector: Vector, limit: int, where: Filter) -> list[Hit]: ...
+
+    @abstractmethod
+    def _nearest_keywords(self, keywords: Keywords, limit: int, where: Filter) -> list[Hit]: ...
+
+    def matching_text(self, text: str, text_vector: Vector, limit: int, where: Filter = EVERYTHING) -> list[Hit]:
+        """Returns points whose description fits a query, best first.
+
+        Text vectors and BM25 keywords are fused by reciprocal rank (Cormack et al., SIGIR 2009, k = 60),
+        here and not in the engines, whose order among equal scores is random.
+        """
+        _check_vector("text_vector", text_vector, self.settings.text_dimension)
+        wide = min(4 * limit, MAX_LIMIT)
+        rankings = [self._nearest_text(text_vector, wide, where)]
+        keywords = query_keywords(text)
+        if keywords.indices:
+            rankings.append(self._nearest_keywords(keywords, wide, where))
+        fused: dict[str, float] = {}
+        for ranking in rankings:
+            for rank, hit in enumerate(ranking, 1):
+                fused[hit.id] = fused.get(hit.id, 0.0) + 1 / (RRF_K + rank)
+        best = sorted(fused.items(), key=lambda item: (-item[1], item[0]))
+        return [Hit(id, score) for id, score in best[:limit]]
+
+    @abstractmethod
+    def specification_files(self, learnwares: Sequence[Learnware]) -> list[bytes]:
+        """Returns the specification files of records that were read from here, in their order.
+
+        Raises:
+            NotFound: a learnware was removed or got a new specification meanwhile.
+        """
+
+    def reduced_sets(self, learnwares: Sequence[Learnware]) -> list[ReducedSet]:
+        """Returns the reduced sets of records that were read from here, for an exact rerank."""
+        return [read_reduced_set(file) for file in self.specification_files(learnwares)]
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the engine. Safe to call twice."""
+
+    def named(self, name: str) -> Learnware | None:
+        """Returns the newest published learnware of that name."""
+        where = PUBLISHED & Filter(conditions=(Match(field="name", values=(name,)),))
+        found = self.scroll(where, limit=MAX_LIMIT).learnwares
+        return max(found, key=lambda learnware: learnware.version, default=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self, entry: Entry) -> None:
+        """Everything that would poison an engine is refused here, since engines take it in silence."""
+        name = entry.learnware.name
+        entry.specification.require_encoder(self.settings.encoder)
+        if entry.learnware.specification_digest != entry.specification.digest:
+            raise InvalidInput(f"learnware {name}: record and specification have different digests")
+        for label, vector, length in (
+            ("vector", entry.vector, self.settings.feature_map.dimension),
+            ("text_vector", entry.text_vector, self.settings.text_dimension),
+        ):
+            _check_vector(f"learnware {name}: {label}", vector, length)
+
+
+def _check_vector(label: str, vector: Vector, length: int) -> None:
+    if vector.shape != (length,):
+        raise InvalidInput(f"{label}: shape {vector.shape} != ({length},)")
+    if not np.isfinite(vector).all() or float(np.abs(vector).max()) > MAX_FLOAT16:
+        raise InvalidInput(f"{label}: holds NaN, Inf or a number beyond float16")

@@ -1,0 +1,96 @@
+"""What the catalogue holds about a learnware: the provider's card and what the dock added to it."""
+
+import re
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from specification.errors import InvalidInput
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+ID_PATTERN = r"^[0-9a-f]{64}$"
+RESERVED_NAMES = frozenset({"auto", "task", "base", "none"})
+ENGINE_ID_LENGTH = 16
+
+
+def _printable(text: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t" for character in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+def _not_reserved(name: str) -> str:
+    if name.lower() in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is reserved; choose another name")
+    return name
+
+
+Label = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Labels = Annotated[tuple[Label, ...], Field(max_length=50)]
+
+
+class Card(BaseModel):
+    """What a provider says of a learnware. Everything but the name is optional."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(_not_reserved)]
+    description: Annotated[str, Field(max_length=4000), AfterValidator(_printable)] = ""
+    domain: Label = ""
+    task_type: Label = ""
+    licence: Label = "unknown"
+    languages: Labels = ()
+    tags: Labels = ()
+    owner: Label = "local"
+
+
+class Learnware(Card):
+    """A catalogue record. ``id`` is the SHA-256 of the adapter's content and its base model.
+
+    ``rank``, ``adapter_bytes`` (bytes), ``sample_size`` (texts behind the specification) and ``created``
+    (Unix seconds) are the numbers that filters can compare.
+    """
+
+    id: Annotated[str, Field(pattern=ID_PATTERN)]
+    version: Annotated[int, Field(ge=1)]
+    base_model: Label
+    status: Literal["published", "retired"] = "published"
+    rank: Annotated[int, Field(ge=1)]
+    adapter_bytes: Annotated[int, Field(ge=0)]
+    sample_size: Annotated[int, Field(ge=1)]
+    created: Annotated[int, Field(ge=0)]
+    specification_digest: Annotated[str, Field(pattern=ID_PATTERN)]
+
+    @property
+    def engine_name(self) -> str:
+        """The adapter's name inside a serving engine: another content is another name."""
+        return f"{self.name}@{self.id[:ENGINE_ID_LENGTH]}"
+
+
+def parse_card(fields: object) -> Card:
+    """Returns the card in ``fields``, a mapping as read from JSON.
+
+    Raises:
+        InvalidInput: a field is unknown, missing or has a bad value; the message names it.
+    """
+    try:
+        return Card.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput(f"learnware card: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """Returns pydantic's complaints in one line: field, complaint, the value where it is short."""
+    complaints = []
+    for item in error.errors(include_url=False):
+        field = ".".join(map(str, item["loc"])) or "value"
+        value = repr(item["input"])
+        shown = f" (got {value})" if len(value) <= 80 and item["type"] != "missing" else ""
+        complaints.append(f"field '{field}': {item['msg']}{shown}")
+    return "; ".join(complaints)
+
+
+def is_id(text: str) -> bool:
+    """Tells whether ``text`` has the form of a learnware id."""
+    return re.match(ID_PATTERN, text) is not None

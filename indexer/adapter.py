@@ -1,0 +1,214 @@
+"""Reading a PEFT LoRA adapter from a provider's folder, with every check at the door. Runs no model.
+
+What comes out is canonical: the same content under the same base model always has the same id.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from catalogue.learnware import describe
+from indexer.base_models import BaseModels, KnownBase
+from indexer.store import CONFIG_FILE, WEIGHTS_FILE
+from specification.errors import InvalidAdapter, InvalidInput, TooLarge
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_RANK = 256
+MAX_CONFIG_BYTES = 2**20
+MAX_WEIGHTS_BYTES = 4 * 2**30
+MAX_FILES = 1000
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+TENSOR_NAME = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
+DTYPES = ("F32", "F16", "BF16")
+
+
+class AdapterConfig(BaseModel):
+    """The fields of adapter_config.json that decide what an adapter computes.
+
+    A field with a fixed value is one whose other values the serving engine does not support.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    peft_type: Literal["LORA"]
+    base_model_name_or_path: Annotated[str, Field(min_length=1, max_length=1000)]
+    r: Annotated[int, Field(ge=1, le=MAX_RANK)]
+    lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    use_rslora: bool = False
+    task_type: Literal["CAUSAL_LM", None] = None
+    use_dora: Literal[False] = False
+    bias: Literal["none"] = "none"
+    fan_in_fan_out: Literal[False] = False
+    modules_to_save: Literal[None] = None
+    auto_mapping: Literal[None] = None
+    lora_bias: Literal[False] = False
+    rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = {}
+    alpha_pattern: Annotated[dict[str, float], Field(max_length=0)] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A checked adapter: ``id`` is the SHA-256 of its canonical content and base, ``files`` what to store."""
+
+    id: str
+    base_model: str
+    rank: int
+    files: dict[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(map(len, self.files.values()))
+
+
+def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
+    """Reads and checks the adapter in ``folder``.
+
+    Raises:
+        InvalidAdapter: links, pickles only, a missing file, an unsupported variant, another base model,
+            tensors that do not fit it, NaN or Inf, or weights that change nothing.
+        TooLarge: a file or the rank exceeds its limit.
+    """
+    _check_folder(folder)
+    config = _read_config(folder / CONFIG_FILE)
+    try:
+        base = bases.get(config.base_model_name_or_path)
+    except InvalidInput as error:
+        raise InvalidAdapter(f"{folder / CONFIG_FILE}: {error}") from None
+    tensors = _read_tensors(folder / WEIGHTS_FILE)
+    modules = _check_tensors(tensors, config.r, base, folder / WEIGHTS_FILE)
+    canonical = _canonical_config(config, sorted({module.rsplit(".", 1)[-1] for module in modules}))
+    return Adapter(
+        id=_identity(canonical, tensors),
+        base_model=base.name,
+        rank=config.r,
+        files={CONFIG_FILE: canonical, WEIGHTS_FILE: _serialised(tensors)},
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InvalidAdapter(f"{folder}: no such folder; give a folder that PEFT's save_pretrained wrote")
+    entries = sorted(folder.iterdir())
+    if len(entries) > MAX_FILES:
+        raise TooLarge(f"{folder}: {len(entries)} files, the limit is {MAX_FILES}")
+    for entry in [folder, *entries]:
+        if entry.is_symlink():
+            raise InvalidAdapter(f"{entry}: a symbolic link; copy the file itself into the folder")
+        if ".." in entry.name:
+            raise InvalidAdapter(f"{entry}: a name with '..'; rename the file")
+    names = {entry.name for entry in entries}
+    if CONFIG_FILE not in names:
+        raise InvalidAdapter(f"{folder}: no {CONFIG_FILE}; save the adapter with PEFT's save_pretrained")
+    if WEIGHTS_FILE not in names:
+        pickles = sorted(name for name in names if name.endswith(PICKLES))
+        found = f"only {pickles[0]}, which can run code when loaded" if pickles else "no weights"
+        raise InvalidAdapter(f"{folder}: {found}; {WEIGHTS_FILE} is needed: save with safe_serialization=True")
+    size = (folder / WEIGHTS_FILE).stat().st_size
+    if size > MAX_WEIGHTS_BYTES:
+        raise TooLarge(f"{folder / WEIGHTS_FILE}: {size} bytes, the limit is {MAX_WEIGHTS_BYTES}")
+
+
+def _read_config(file: Path) -> AdapterConfig:
+    size = file.stat().st_size
+    if size > MAX_CONFIG_BYTES:
+        raise TooLarge(f"{file}: {size} bytes, the limit is {MAX_CONFIG_BYTES}")
+    try:
+        fields = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InvalidAdapter(f"{file}: not JSON ({error})") from None
+    try:
+        return AdapterConfig.model_validate(_without_empty(fields))
+    except ValidationError as error:
+        raise InvalidAdapter(f"{file}: {describe(error)}") from None
+
+
+def _without_empty(fields: object) -> object:
+    """PEFT writes unused options as null, empty lists or empty objects; they then mean the default."""
+    if not isinstance(fields, dict):
+        return fields
+    return {name: value for name, value in fields.items() if value not in (None, [], {})}
+
+
+def _read_tensors(file: Path) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError, safe_open
+
+    tensors = {}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for name in sorted(opened.keys()):
+                dtype = opened.get_slice(name).get_dtype()
+                if dtype not in DTYPES:
+                    raise InvalidAdapter(f"{file}: tensor {name[:120]} is {dtype}, not one of {', '.join(DTYPES)}")
+                tensors[name] = opened.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise InvalidAdapter(f"{file}: not a readable safetensors file ({error})") from None
+    return tensors
+
+
+def _check_tensors(tensors: "dict[str, Tensor]", rank: int, base: KnownBase, file: Path) -> set[str]:
+    """Returns the adapted modules after checking every tensor against the base model's shapes."""
+    modules: dict[str, set[str]] = {}
+    changing: set[str] = set()
+    for name, tensor in tensors.items():
+        parts = TENSOR_NAME.fullmatch(name)
+        if parts is None:
+            raise InvalidAdapter(f"{file}: tensor {name[:120]!r} is no LoRA A or B matrix")
+        module, side = parts["module"], parts["side"]
+        if module not in base.modules:
+            raise InvalidAdapter(f"{file}: base model {base.name} has no linear module {module[:120]!r}")
+        inputs, outputs = base.modules[module]
+        expected = (rank, inputs) if side == "A" else (outputs, rank)
+        if tuple(tensor.shape) != expected:
+            raise InvalidAdapter(f"{file}: tensor {name} has shape {tuple(tensor.shape)} != {expected}")
+        if not tensor.isfinite().all():
+            raise InvalidAdapter(f"{file}: tensor {name} holds NaN or Inf")
+        if side == "B" and tensor.any():
+            changing.add(module)
+        modules.setdefault(module, set()).add(side)
+    lonely = sorted(module for module, sides in modules.items() if len(sides) < 2)
+    if lonely:
+        raise InvalidAdapter(f"{file}: module {lonely[0]} has only one of its two LoRA matrices")
+    if not changing:
+        raise InvalidAdapter(f"{file}: every LoRA B matrix is zero, so the adapter would change nothing")
+    return set(modules)
+
+
+def _canonical_config(config: AdapterConfig, target_modules: list[str]) -> bytes:
+    fields: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": config.base_model_name_or_path,
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "use_rslora": config.use_rslora,
+        "target_modules": target_modules,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    return json.dumps(fields, indent=1, sort_keys=True).encode()
+
+
+def _serialised(tensors: "dict[str, Tensor]") -> bytes:
+    from safetensors.torch import save
+
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+
+
+def _identity(config: bytes, tensors: "dict[str, Tensor]") -> str:
+    """SHA-256 over the canonical configuration and each tensor's name, type, shape and bytes, by name."""
+    import torch
+
+    total = hashlib.sha256(config)
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,116 @@
+"""The base models a dock knows: their names, folders, and the shapes an adapter must agree with."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from catalogue.learnware import describe
+from specification.errors import InvalidInput, NotFound
+from specification.files import write_atomically
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"
+
+
+class KnownBase(BaseModel):
+    """A base model. ``modules`` maps each linear module to [inputs, outputs]; ``folder`` never leaves the dock."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    folder: str
+    config_sha256: str
+    modules: dict[str, tuple[int, int]]
+
+
+class BaseModels:
+    """The known base models, kept in one JSON file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._known = _read(file)
+
+    def names(self) -> list[str]:
+        """Returns the known names, in order."""
+        return sorted(self._known)
+
+    def get(self, name: str) -> KnownBase:
+        """Returns a base model.
+
+        Raises:
+            NotFound: the dock does not know it; the message lists those it knows.
+        """
+        if name not in self._known:
+            known = ", ".join(self.names()) or "none yet"
+            raise NotFound(
+                f"base model {name!r} is not known to this dock (known: {known}); 'slmdock base add' it"
+            )
+        return self._known[name]
+
+    def add(self, name: str, folder: Path) -> KnownBase:
+        """Registers a base model from its folder (config.json); the weights are not read.
+
+        Raises:
+            InvalidInput: no readable configuration, a bad name, or another model under the same name.
+        """
+        try:
+            base = KnownBase(
+                name=name,
+                folder=str(folder.resolve()),
+                config_sha256=_config_digest(folder),
+                modules=_linear_modules(folder),
+            )
+        except ValidationError as error:
+            raise InvalidInput(f"base model {name!r}: {describe(error)}") from None
+        old = self._known.get(name)
+        if old is not None and old.config_sha256 != base.config_sha256:
+            raise InvalidInput(
+                f"base model {name!r} is already known with another configuration "
+                f"({old.config_sha256[:12]} != {base.config_sha256[:12]}); choose another name"
+            )
+        self._known[name] = base
+        document = [self._known[known].model_dump() for known in self.names()]
+        write_atomically(self._file, json.dumps(document, indent=1).encode())
+        return base
+
+
+def _read(file: Path) -> dict[str, KnownBase]:
+    if not file.exists():
+        return {}
+    try:
+        bases = [KnownBase.model_validate(item) for item in json.loads(file.read_text())]
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{file} is damaged ({error}); delete it and add the base models again") from None
+    return {base.name: base for base in bases}
+
+
+def _config_digest(folder: Path) -> str:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise InvalidInput(f"base model folder {folder}: no config.json; give a folder in the transformers format")
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise InvalidInput(f"base model folder {folder}: config.json is not JSON ({error})") from None
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _linear_modules(folder: Path) -> dict[str, tuple[int, int]]:
+    """The linear modules of the architecture, without its head; built on the meta device, no weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"base model folder {folder}: transformers cannot read it ({error})") from None
+    head = model.get_output_embeddings()
+    return {
+        name: (module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }

@@ -1,0 +1,156 @@
+"""Bulk ingest: a folder of adapters or a JSON Lines manifest; the good go in, the rest are reported.
+
+An interrupted ingest is resumed by running it again: what is in already is recognised by its content, and
+specifications made from examples are kept in a cache on the provider's side.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from catalogue import Card, Learnware, parse_card
+from indexer.store import CONFIG_FILE
+from specification import Encoder, Progress, Specification, no_progress, read_examples, specify
+from specification.errors import InvalidInput
+
+CARD_FILE = "learnware.json"
+EXAMPLES_FILE = "examples.jsonl"
+SPECIFICATION_FILE = "specification.safetensors"
+SOURCE_FIELDS = ("adapter", "examples", "specification")
+MAX_MANIFEST_LINE = 2**20
+
+Submit = Callable[[Path, Specification, Card], Learnware]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One learnware to take in: the adapter's folder, its card, and where its specification comes from."""
+
+    adapter: Path
+    card: Card
+    examples: Path | None
+    specification: Path | None
+
+
+@dataclass
+class Report:
+    """What became of each item: learnwares that are in, and refused items with their reasons."""
+
+    accepted: list[Learnware] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def ingest(
+    source: Path, encoder: Encoder, cache: Path, submit: Submit, progress: Progress = no_progress
+) -> Report:
+    """Takes in every learnware that ``source`` (a folder or a manifest) names.
+
+    ``submit`` takes one in, here or over HTTP. Errors of single items are reported, not raised.
+
+    Raises:
+        InvalidInput: ``source`` is neither a folder nor a file, or names nothing.
+        CatalogueError: the catalogue fails; what is in stays in, and the ingest can be run again.
+    """
+    items = _manifest(source) if source.is_file() else _folder(source)
+    report = Report()
+    for done, (label, fields) in enumerate(items):
+        progress(done, len(items))
+        try:
+            submission = _submission(fields, source if source.is_dir() else source.parent)
+            specification = specification_of(submission, encoder, cache)
+            report.accepted.append(submit(submission.adapter, specification, submission.card))
+        except InvalidInput as error:
+            report.refused.append((label, str(error)))
+    progress(len(items), len(items))
+    return report
+
+
+def specification_of(submission: Submission, encoder: Encoder, cache: Path) -> Specification:
+    """Returns a submission's specification: its file, or one made from its examples and kept in ``cache``."""
+    if submission.specification is not None:
+        return Specification.load(submission.specification)
+    if submission.examples is None:
+        raise InvalidInput(f"{submission.adapter}: no examples and no specification; give one of them")
+    return cached_specification(submission.examples, encoder, cache)
+
+
+def cached_specification(
+    examples: Path, encoder: Encoder, cache: Path, progress: Progress = no_progress
+) -> Specification:
+    """Makes the specification of an examples file, or reads it if the same file was specified before."""
+    texts = [example.text for example in read_examples(examples)]
+    key = hashlib.sha256(encoder.identity.model_dump_json().encode())
+    for text in texts:
+        key.update(hashlib.sha256(text.encode()).digest())
+    file = cache / f"{key.hexdigest()}.safetensors"
+    if file.exists():
+        try:
+            return Specification.load(file)
+        except InvalidInput:
+            file.unlink()
+    specification = specify(texts, encoder, progress=progress)
+    specification.save(file)
+    return specification
+
+
+def _manifest(source: Path) -> Sequence[tuple[str, object]]:
+    items: list[tuple[str, object]] = []
+    with source.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            label = f"{source.name}, line {number}"
+            try:
+                items.append((label, json.loads(line) if len(line) <= MAX_MANIFEST_LINE else None))
+            except (ValueError, RecursionError):
+                items.append((label, None))
+    if not items:
+        raise InvalidInput(f"{source}: the manifest names no learnware; write one JSON object a line")
+    return items
+
+
+def _folder(source: Path) -> Sequence[tuple[str, object]]:
+    if not source.is_dir():
+        raise InvalidInput(f"{source}: no such folder or manifest")
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if (source / CONFIG_FILE).exists():
+        folders = [source]
+    if not folders:
+        raise InvalidInput(f"{source}: no adapter folders in it; each needs an {CONFIG_FILE}")
+    return [(folder.name, _folder_fields(folder)) for folder in folders]
+
+
+def _folder_fields(folder: Path) -> object:
+    """What a manifest line for this folder would say: its card file, and the files found beside it."""
+    fields: object = {}
+    card = folder / CARD_FILE
+    if card.is_file():
+        try:
+            fields = json.loads(card.read_bytes()[:MAX_MANIFEST_LINE])
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(fields, dict):
+        return None
+    found: dict[str, object] = {"name": folder.name, **fields, "adapter": str(folder.resolve())}
+    if (folder / SPECIFICATION_FILE).is_file():
+        found["specification"] = str((folder / SPECIFICATION_FILE).resolve())
+    elif (folder / EXAMPLES_FILE).is_file():
+        found["examples"] = str((folder / EXAMPLES_FILE).resolve())
+    return found
+
+
+def _submission(fields: object, root: Path) -> Submission:
+    if not isinstance(fields, dict):
+        raise InvalidInput('not a JSON object of at most 1 MiB; write {"name": …, "adapter": …, "examples": …}')
+    paths: dict[str, Path | None] = {}
+    for name in SOURCE_FIELDS:
+        value = fields.get(name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise InvalidInput(f"field '{name}' must be a path (got {value!r})")
+        paths[name] = root / value if value else None
+    if paths["adapter"] is None:
+        raise InvalidInput("field 'adapter' is missing; give the adapter's folder")
+    card = parse_card({name: value for name, value in fields.items() if name not in SOURCE_FIELDS})
+    return Submission(paths["adapter"], card, paths["examples"], paths["specification"])

@@ -1,0 +1,77 @@
+"""From a provider's adapter, card and specification to a learnware in the catalogue."""
+
+import time
+from pathlib import Path
+
+from catalogue import Card, Catalogue, Entry, Filter, Learnware, Match, description_of
+from catalogue.contract import MAX_LIMIT
+from indexer.adapter import Adapter, read_adapter
+from indexer.base_models import BaseModels
+from indexer.store import AdapterStore
+from specification import Encoder, Specification
+from specification.errors import InvalidInput
+
+
+class Indexer:
+    """Checks, stores and indexes learnwares. One writer at a time."""
+
+    def __init__(self, catalogue: Catalogue, store: AdapterStore, bases: BaseModels, encoder: Encoder) -> None:
+        self.catalogue = catalogue
+        self.store = store
+        self.bases = bases
+        self.encoder = encoder
+
+    def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
+        """Takes one learnware in; when it returns, artefact and point are durable and visible.
+
+        The same adapter is one learnware: submitted again, its card and specification are replaced.
+        Submitted again unchanged, nothing is written.
+
+        Raises:
+            InvalidAdapter, TooLarge: the adapter fails a check.
+            Incomparable: the specification was made by another encoder than the catalogue's.
+            InvalidInput: the card's name is a base model's.
+        """
+        checked = read_adapter(adapter, self.bases)
+        self.catalogue.settings.encoder.require(specification.section.encoder)
+        if card.name in self.bases.names():
+            raise InvalidInput(f"learnware card: field 'name': {card.name!r} is the name of a base model")
+        learnware = self._record(checked, specification, card)
+        if self.catalogue.get([learnware.id]) == [learnware]:
+            return learnware
+        is_new = self.store.put(checked.id, checked.files)
+        try:
+            self.catalogue.upsert([self._entry(learnware, specification)])
+        except BaseException:
+            if is_new:
+                self.store.delete(checked.id)
+            raise
+        return learnware
+
+    def _record(self, adapter: Adapter, specification: Specification, card: Card) -> Learnware:
+        known = next(iter(self.catalogue.get([adapter.id])), None)
+        same_name = known is not None and known.name == card.name
+        return Learnware(
+            **card.model_dump(),
+            id=adapter.id,
+            version=known.version if known and same_name else self._next_version(card.name),
+            base_model=adapter.base_model,
+            rank=adapter.rank,
+            adapter_bytes=adapter.size,
+            sample_size=specification.sample_size,
+            created=known.created if known else int(time.time()),
+            specification_digest=specification.digest,
+        )
+
+    def _next_version(self, name: str) -> int:
+        where = Filter(conditions=(Match(field="name", values=(name,)),))
+        versions = [item.version for item in self.catalogue.scroll(where, limit=MAX_LIMIT).learnwares]
+        return max(versions, default=0) + 1
+
+    def _entry(self, learnware: Learnware, specification: Specification) -> Entry:
+        return Entry(
+            learnware=learnware,
+            specification=specification,
+            vector=self.catalogue.settings.feature_map.embed(specification.reduced_set),
+            text_vector=self.encoder.encode([description_of(learnware)])[0],
+        )

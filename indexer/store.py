@@ -1,0 +1,91 @@
+"""The content-addressed adapter store: ``root/<id[:2]>/<id>/`` holds one adapter, written once.
+
+Light to import, since the resolver inside the serving engine uses it. Ids go in; paths never do.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from specification.errors import InvalidInput, NotFound
+from specification.files import sync_folder
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+INCOMING = ".incoming-"
+
+
+class AdapterStore:
+    """Adapters by id (64 hex digits). A folder that is visible is complete."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path_of(self, id: str) -> Path:
+        """Returns the folder of an adapter.
+
+        Raises:
+            InvalidInput: ``id`` is no id. NotFound: no such adapter.
+        """
+        path = self._place(id)
+        if not path.is_dir():
+            raise NotFound(f"adapter {id[:16]}… is not in the store")
+        return path
+
+    def by_prefix(self, prefix: str) -> Path | None:
+        """Returns the folder of the one adapter whose id begins with ``prefix`` (at least 16 hex digits)."""
+        if not re.fullmatch(r"[0-9a-f]{16,64}", prefix):
+            raise InvalidInput(f"adapter prefix {prefix[:80]!r} is not 16 to 64 lower-case hex digits")
+        shelf = self.root / prefix[:2]
+        if not shelf.is_dir():
+            return None
+        with os.scandir(shelf) as entries:
+            found = [entry for entry in entries if entry.name.startswith(prefix)]
+        if len(found) != 1 or not found[0].is_dir(follow_symlinks=False):
+            return None
+        return Path(found[0].path)
+
+    def put(self, id: str, files: Mapping[str, bytes]) -> bool:
+        """Stores an adapter's files, synced before they become visible; False if it was there already."""
+        place = self._place(id)
+        if place.is_dir():
+            return False
+        place.parent.mkdir(parents=True, exist_ok=True)
+        incoming = Path(tempfile.mkdtemp(dir=self.root, prefix=INCOMING))
+        try:
+            for name, data in files.items():
+                with (incoming / name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            sync_folder(incoming)
+            incoming.rename(place)
+        except BaseException:
+            shutil.rmtree(incoming, ignore_errors=True)
+            raise
+        sync_folder(place.parent)
+        return True
+
+    def delete(self, id: str) -> None:
+        """Removes an adapter; it disappears at once, its bytes soon after."""
+        gone = self.root / f"{INCOMING}{id}"
+        self.path_of(id).rename(gone)
+        shutil.rmtree(gone)
+
+    def ids(self) -> Iterator[str]:
+        """Yields the ids in the store, in order."""
+        for shelf in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            yield from sorted(path.name for path in shelf.iterdir())
+
+    def sweep(self) -> None:
+        """Removes what a crash in the middle of ``put`` left. Only the one writer may call it."""
+        for path in self.root.glob(f"{INCOMING}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _place(self, id: str) -> Path:
+        if not re.fullmatch(r"[0-9a-f]{64}", id):
+            raise InvalidInput(f"adapter id {id[:80]!r} is not 64 lower-case hex digits")
+        return self.root / id[:2] / id

@@ -1,0 +1,144 @@
+"""From a task's specification to a decision: approximate candidates, exact rerank, fit, or none fits."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware
+from catalogue.contract import MAX_LIMIT
+from retriever.decision import Decision, Ranked, Ranking
+from specification import Comparison, Encoder, ReducedSet, Specification, compare
+from specification.errors import InvalidInput
+
+MAX_PROMPT_CHARACTERS = 100_000
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The least fit at which a learnware is chosen rather than the base model.
+
+    One for a task (``overlap`` of two distributions) and one for a single prompt (``cosine`` of a prompt with
+    a learnware's distribution), since the two fits are measured on different scales.
+    """
+
+    task: float = 0.5
+    prompt: float = 0.3
+
+
+class Retriever:
+    """Finds the learnware that fits a task. Reads the catalogue, writes nothing."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        encoder: Encoder,
+        thresholds: Thresholds = Thresholds(),
+        candidates: int = 100,
+    ) -> None:
+        self.catalogue = catalogue
+        self.encoder = encoder
+        self.thresholds = thresholds
+        self.candidates = candidates
+
+    def search(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
+        """Ranks learnwares by the exact MMD to a task's specification; ties go to the smaller id.
+
+        The fit is 1 - MMD²/(‖μ_P‖²+‖μ_Q‖²).
+
+        Raises:
+            Incomparable: the specification was made by another encoder than the catalogue's.
+            InvalidInput: ``limit`` is not in 1 … 10 000.
+        """
+        started = time.perf_counter()
+        self.catalogue.settings.encoder.require(task.section.encoder)
+        candidates = self._nearest(task.reduced_set, limit, where)
+        return self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
+
+    def search_exactly(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
+        """The judge of ``search``: compares the task with every learnware in the catalogue. Slow."""
+        started = time.perf_counter()
+        self.catalogue.settings.encoder.require(task.section.encoder)
+        return self._ranking(self._by_distance(task.reduced_set, self._everything(where)), limit, started)
+
+    def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
+        """Ranks learnwares for a single prompt by the cosine μ_Q(x)/‖μ_Q‖ in the RKHS, which is the fit.
+
+        Raises:
+            InvalidInput: an empty prompt, or one of more than 100 000 characters.
+            EncoderError: the encoder fails.
+        """
+        started = time.perf_counter()
+        if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise InvalidInput(f"a prompt of {len(prompt)} characters; 1 … {MAX_PROMPT_CHARACTERS} are allowed")
+        point = ReducedSet(self.encoder.encode([prompt]), np.ones(1, dtype=np.float32))
+        learnwares = self._nearest(point, limit, where)
+        fit = self._compare(point, learnwares).cosine
+        ranked = [Ranked(item, _rounded(f), nan) for item, f in zip(learnwares, fit, strict=True)]
+        ranked.sort(key=lambda item: (-item.fit, item.learnware.id))
+        return self._ranking(ranked, limit, started, self.thresholds.prompt)
+
+    def find(self, text: str, limit: int = 10, where: Filter = EVERYTHING) -> list[Learnware]:
+        """Returns learnwares whose description fits a free text, best first."""
+        _check_limit(limit)
+        hits = self.catalogue.matching_text(text, self.encoder.encode([text])[0], limit, PUBLISHED & where)
+        return self.catalogue.get([hit.id for hit in hits])
+
+    def _nearest(self, task: ReducedSet, limit: int, where: Filter) -> list[Learnware]:
+        _check_limit(limit)
+        vector = self.catalogue.settings.feature_map.embed(task)
+        hits = self.catalogue.nearest(vector, max(self.candidates, limit), PUBLISHED & where)
+        return self.catalogue.get([hit.id for hit in hits])
+
+    def _everything(self, where: Filter) -> list[Learnware]:
+        found: list[Learnware] = []
+        after: str | None = None
+        while True:
+            page = self.catalogue.scroll(PUBLISHED & where, limit=1000, after=after)
+            found.extend(page.learnwares)
+            if page.next is None:
+                return found
+            after = page.next
+
+    def _by_distance(self, task: ReducedSet, learnwares: Sequence[Learnware]) -> list[Ranked]:
+        comparison = self._compare(task, learnwares)
+        rows = zip(learnwares, comparison.overlap, comparison.mmd, strict=True)
+        ranked = [Ranked(item, _rounded(fit), _rounded(mmd)) for item, fit, mmd in rows]
+        return sorted(ranked, key=lambda item: (item.mmd, item.learnware.id))
+
+    def _compare(self, task: ReducedSet, learnwares: Sequence[Learnware]) -> Comparison:
+        others = self.catalogue.reduced_sets(learnwares)
+        return compare(task, others, self.catalogue.settings.feature_map.gamma)
+
+    def _ranking(
+        self, ranked: list[Ranked], limit: int, started: float, threshold: float | None = None
+    ) -> Ranking:
+        return Ranking(
+            ranked=tuple(ranked[:limit]),
+            decision=decide(ranked, self.thresholds.task if threshold is None else threshold),
+            candidates=len(ranked),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit {limit} is not in 1 … {MAX_LIMIT}")
+
+
+def _rounded(number: float) -> float:
+    return round(float(number), 6)
+
+
+def decide(ranked: Sequence[Ranked], threshold: float) -> Decision:
+    """Returns the best learnware, or "none fits" if the catalogue is empty or its fit is under the threshold."""
+    if not ranked:
+        return Decision(None, 0.0, threshold, "none fits: no published learnware passes the filter")
+    best = ranked[0]
+    if best.fit < threshold:
+        reason = f"none fits: the nearest, {best.learnware.name}, has fit {best.fit:.3f} < {threshold:.3f}"
+        return Decision(None, best.fit, threshold, reason)
+    reason = f"{best.learnware.name} has the best fit, {best.fit:.3f} >= {threshold:.3f}"
+    return Decision(best.learnware, best.fit, threshold, reason)

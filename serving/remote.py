@@ -1,0 +1,119 @@
+"""An engine that is reached over HTTP: any OpenAI-compatible server with our resolver, such as vLLM."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+
+from serving.engine import Engine, EngineAnswer, Route
+from specification.errors import EngineError
+
+HEALTH_TIMEOUT = 5.0
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class RemoteConfig:
+    """Where the engine is and how long to wait for it.
+
+    ``url`` is the server's root, without ``/v1``; ``base_model`` the name it serves the base model under;
+    ``socket`` a Unix socket to connect to instead of the URL's host. Times are in seconds:
+    ``answer_timeout`` is the longest silence, which without streaming is the whole generation.
+    """
+
+    url: str
+    base_model: str
+    api_key: str | None = None
+    socket: str | None = None
+    connect_timeout: float = 5.0
+    answer_timeout: float = 600.0
+    start_timeout: float = 30.0
+
+
+class RemoteEngine(Engine):
+    """Passes requests on, untouched, and answers back, byte for byte."""
+
+    def __init__(self, config: RemoteConfig) -> None:
+        self.config = config
+        self.base_model = config.base_model
+        self._client: httpx.AsyncClient | None = None
+
+    def connect(self) -> None:
+        """Opens the client without asking whether anybody is there."""
+        self._client = self._open()
+
+    async def start(self) -> None:
+        """Connects and waits for the server, which may still be loading its model.
+
+        Raises:
+            EngineError: nothing healthy answers within ``start_timeout``.
+        """
+        self.connect()
+        deadline = time.monotonic() + self.config.start_timeout
+        while not await self.healthy():
+            if time.monotonic() > deadline:
+                await self.stop()
+                waited = f"{self.config.start_timeout:.0f} s"
+                raise EngineError(f"no healthy engine answered at {self.config.url} within {waited}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """Closes all connections; the server itself runs on, since someone else started it."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def healthy(self) -> bool:
+        """Asks the server's own health check."""
+        if self._client is None:
+            return False
+        try:
+            response = await self._client.get("/health", timeout=HEALTH_TIMEOUT)
+        except httpx.HTTPError:
+            return False
+        return response.status_code == httpx.codes.OK
+
+    async def post(self, route: Route, body: dict[str, object]) -> EngineAnswer:
+        """Sends the request; see ``Engine.post``."""
+        if self._client is None:
+            raise EngineError(f"the engine at {self.config.url} is not connected yet; try again in a moment")
+        request = self._client.build_request(
+            "POST",
+            f"/v1/{route}",
+            content=json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise EngineError(f"the engine at {self.config.url} does not answer: {_words(error)}") from error
+        media_type = response.headers.get("content-type", "application/json").split(";")[0].strip()
+        return EngineAnswer(response.status_code, media_type, self._chunks(response), response.aclose)
+
+    async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in response.aiter_raw():
+                yield chunk
+        except httpx.HTTPError as error:
+            raise EngineError(f"the engine at {self.config.url} broke off: {_words(error)}") from error
+
+    def _open(self) -> httpx.AsyncClient:
+        config = self.config
+        headers = {"accept-encoding": "identity"}
+        if config.api_key:
+            headers["authorization"] = f"Bearer {config.api_key}"
+        return httpx.AsyncClient(
+            base_url=config.url,
+            headers=headers,
+            timeout=httpx.Timeout(config.answer_timeout, connect=config.connect_timeout, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            transport=httpx.AsyncHTTPTransport(uds=config.socket) if config.socket else None,
+            trust_env=False,
+        )
+
+
+def _words(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,97 @@
+"""The plugin inside vLLM that finds an adapter by its engine name, in the dock's store and nowhere else.
+
+vLLM loads it through the entry point ``slmdock`` of the group ``vllm.general_plugins``, asks it about every
+model name it does not know, and reads the adapter from the path it returns. Settings come as environment
+variables, since vLLM has no other way to hand a plugin anything:
+
+    SLMDOCK_STORE        root of the adapter store
+    SLMDOCK_BASE_MODEL   the base model's name in the dock (vLLM itself knows only a path)
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexer.store import CONFIG_FILE, AdapterStore
+from serving.engine import adapter_prefix
+
+if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
+
+STORE_VARIABLE = "SLMDOCK_STORE"
+BASE_VARIABLE = "SLMDOCK_BASE_MODEL"
+MAX_CONFIG_BYTES = 2**20
+
+log = logging.getLogger("vllm.slmdock")
+
+
+class StoreResolver:
+    """Maps ``name@prefix`` to a folder in the store; refusals are one log line with both values."""
+
+    def __init__(self, root: Path, base_model: str) -> None:
+        self.root = root.resolve()
+        self.base_model = base_model
+        self.store = AdapterStore(self.root)
+
+    async def resolve_lora(self, base_model_name: str, lora_name: str) -> "LoRARequest | None":
+        """Returns where vLLM finds the adapter, None if it must not load any under that name.
+
+        ``base_model_name`` is vLLM's model path and says nothing here; the dock's own name is compared.
+        """
+        folder = self.folder_of(lora_name)
+        if folder is None:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        # vLLM replaces the number by one of its own; it only has to be positive here.
+        return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(folder))
+
+    def folder_of(self, lora_name: str) -> Path | None:
+        """Returns the adapter's folder after all checks, None when one of them fails."""
+        folder, refusal = self._check(lora_name)
+        if refusal:
+            log.warning("adapter %s refused: %s", ascii(lora_name[:200]), refusal)
+        return folder
+
+    def _check(self, lora_name: str) -> tuple[Path | None, str]:
+        prefix = adapter_prefix(lora_name)
+        if prefix is None:
+            return None, "not of the form name@16 hex digits"
+        found = self.store.by_prefix(prefix)
+        if found is None:
+            return None, f"no adapter {prefix} in {self.root}"
+        if found.resolve() != found or any(file.is_symlink() for file in found.iterdir()):
+            return None, f"{found} is or holds a link, which could lead out of {self.root}"
+        base = _base_model_of(found / CONFIG_FILE)
+        if base != self.base_model:
+            return None, f"made for base model {base!r}, this engine serves {self.base_model!r}"
+        return found, ""
+
+
+def register() -> None:
+    """Entry point: tells vLLM about the resolver.
+
+    Raises:
+        ValueError: a setting is missing; vLLM then does not start, rather than serve without adapters.
+    """
+    store, base_model = os.environ.get(STORE_VARIABLE), os.environ.get(BASE_VARIABLE)
+    if not store or not base_model:
+        raise ValueError(f"the slmdock plugin needs {STORE_VARIABLE} and {BASE_VARIABLE}")
+    from vllm.lora.resolver import LoRAResolverRegistry
+
+    # Not a subclass of vLLM's LoRAResolver, which would need vLLM at import time; only the method counts.
+    registry: Any = LoRAResolverRegistry
+    registry.register_resolver("slmdock", StoreResolver(Path(store), base_model))
+
+
+def _base_model_of(config: Path) -> str | None:
+    if not config.is_file() or config.stat().st_size > MAX_CONFIG_BYTES:
+        return None
+    try:
+        settings = json.loads(config.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    base = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    return base if isinstance(base, str) else None

@@ -1,0 +1,148 @@
+"""A dock: one folder with everything in it, opened for one process.
+
+    catalogue/   the embedded catalogue (or a Qdrant server, by URL)
+    store/       the adapters, by content
+    tasks/       the tasks registered with the gateway
+    bases.json   the base models the dock knows
+    serving.json where the gateway listens, while it does
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from catalogue import Card, Catalogue, CatalogueSettings, Filter, Learnware, Page, ServerAddress, open_catalogue
+from catalogue.learnware import is_id
+from indexer import AdapterStore, BaseModels, Indexer
+from retriever import Ranking, Retriever
+from specification import DEFAULT_ENCODER, Encoder, FeatureMap, SentenceEncoder, Specification
+from specification.errors import CatalogueError, NotFound
+from specification.files import write_atomically
+
+SERVING_FILE = "serving.json"
+
+
+def default_folder() -> Path:
+    """Returns ``$XDG_DATA_HOME/slmdock`` or its usual place in the home folder."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "slmdock"
+
+
+def cache_folder() -> Path:
+    """Returns ``$XDG_CACHE_HOME/slmdock`` or its usual place in the home folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slmdock"
+
+
+@dataclass(frozen=True)
+class DockConfig:
+    """Where a dock lies and what it uses. ``qdrant`` None means the embedded catalogue."""
+
+    folder: Path
+    encoder: str = DEFAULT_ENCODER
+    qdrant: ServerAddress | None = None
+
+
+class Dock:
+    """The dock in this process. Parts are made on first use, so that a listing loads no encoder."""
+
+    def __init__(self, config: DockConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return SentenceEncoder(self.config.encoder)
+
+    @cached_property
+    def bases(self) -> BaseModels:
+        return BaseModels(self.config.folder / "bases.json")
+
+    @cached_property
+    def store(self) -> AdapterStore:
+        try:
+            (self.config.folder / "store").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CatalogueError(
+                f"dock folder {self.config.folder} cannot be written ({error.strerror}); choose another with --dock"
+            ) from None
+        return AdapterStore(self.config.folder / "store")
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The catalogue, if there is one already."""
+        return open_catalogue(self._place)
+
+    @cached_property
+    def indexer(self) -> Indexer:
+        """The indexer; makes the catalogue if there is none, and sweeps what a crash left in the store."""
+        store = self.store
+        if "catalogue" not in self.__dict__:
+            identity = self.encoder.identity
+            settings = CatalogueSettings(
+                encoder=identity,
+                feature_map=FeatureMap(input_dimension=identity.dimension),
+                text_dimension=identity.dimension,
+            )
+            self.catalogue = open_catalogue(self._place, settings)
+        store.sweep()
+        return Indexer(self.catalogue, store, self.bases, self.encoder)
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        return Retriever(self.catalogue, self.encoder)
+
+    @property
+    def _place(self) -> Path | ServerAddress:
+        return self.config.qdrant or self.config.folder / "catalogue"
+
+    def close(self) -> None:
+        """Lets go of the catalogue's folder."""
+        if "catalogue" in self.__dict__:
+            self.catalogue.close()
+
+    def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
+        """See ``Indexer.submit``."""
+        return self.indexer.submit(adapter, specification, card)
+
+    def search(self, task: Specification, limit: int, where: Filter) -> Ranking:
+        """See ``Retriever.search``."""
+        return self.retriever.search(task, limit, where)
+
+    def find(self, text: str, limit: int, where: Filter) -> list[Learnware]:
+        """See ``Retriever.find``."""
+        return self.retriever.find(text, limit, where)
+
+    def learnwares(self, where: Filter, limit: int, after: str | None = None) -> Page:
+        """Returns a page of the listing, in order of id."""
+        return self.catalogue.scroll(where, limit, after)
+
+    def learnware(self, name: str) -> Learnware:
+        """Returns a learnware by id or by name (its newest version).
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = next(iter(self.catalogue.get([name])), None) if is_id(name) else self.catalogue.named(name)
+        if found is None:
+            raise NotFound(f"no learnware {name!r}; 'slmdock list' shows those that are there")
+        return found
+
+
+def announce(folder: Path, url: str) -> None:
+    """Notes where this process's gateway listens, so that other commands find it."""
+    write_atomically(folder / SERVING_FILE, json.dumps({"url": url, "process": os.getpid()}).encode())
+
+
+def withdraw(folder: Path) -> None:
+    """Takes the note back."""
+    (folder / SERVING_FILE).unlink(missing_ok=True)
+
+
+def announced(folder: Path) -> str | None:
+    """Returns the URL of the gateway that holds the dock, if its process still lives."""
+    try:
+        note = json.loads((folder / SERVING_FILE).read_text())
+        os.kill(int(note["process"]), 0)
+        return str(note["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,41 @@
+"""What a task or a learnware is: a sketch of its texts that can be compared and carries none of them.
+
+Usable alone and offline: read examples, ``specify`` them, save the file. Knows no store and no server.
+"""
+
+from specification.comparison import Comparison, compare, mmd, self_term
+from specification.encoder import Encoder, EncoderIdentity, Progress, no_progress
+from specification.examples import Example, check_examples, read_examples
+from specification.feature_map import FeatureMap
+from specification.kernel import DEFAULT_GAMMA, gaussian
+from specification.record import MAX_SPECIFICATION_BYTES, Section, Specification, read_reduced_set
+from specification.reduced_set import DEFAULT_SIZE, ReducedSet, reduce
+from specification.sentence_encoder import DEFAULT_ENCODER, SentenceEncoder
+from specification.sketch import specify
+
+__all__ = [
+    "DEFAULT_ENCODER",
+    "DEFAULT_GAMMA",
+    "DEFAULT_SIZE",
+    "MAX_SPECIFICATION_BYTES",
+    "Comparison",
+    "Encoder",
+    "EncoderIdentity",
+    "Example",
+    "FeatureMap",
+    "Progress",
+    "ReducedSet",
+    "Section",
+    "SentenceEncoder",
+    "Specification",
+    "check_examples",
+    "compare",
+    "gaussian",
+    "mmd",
+    "no_progress",
+    "read_examples",
+    "read_reduced_set",
+    "reduce",
+    "self_term",
+    "specify",
+]

@@ -1,0 +1,96 @@
+"""Every error that SLM Dock raises on purpose, in one tree.
+
+DockError
+├── InvalidInput             the caller sent something unusable; exit code 2, HTTP 400
+│   ├── InvalidExamples      a file of task examples cannot be read
+│   ├── InvalidSpecification a specification file is broken or makes no sense
+│   ├── Incomparable         two specifications come from different encoders
+│   ├── InvalidAdapter       an adapter folder fails a check at the door
+│   ├── TooLarge             an input exceeds its size limit; HTTP 413
+│   └── NotFound             the named thing does not exist; HTTP 404
+├── CatalogueError           the catalogue cannot do what was asked; HTTP 503
+│   ├── CatalogueLocked      another process holds the catalogue's folder
+│   └── CatalogueFormat      the catalogue was written by another format version
+├── EncoderError             the sentence encoder cannot be loaded or run; HTTP 503
+└── EngineError              the serving engine cannot be started or does not answer; HTTP 503
+
+A message names the thing, both values or the cure. "None fits" is a result and not in this tree.
+"""
+
+
+class DockError(Exception):
+    """Base of all errors below; ``str(error)`` is meant for people."""
+
+    status = 500
+    exit_code = 1
+    kind = "internal_error"
+
+
+class InvalidInput(DockError):
+    """The caller sent something unusable. Nothing was changed."""
+
+    status = 400
+    exit_code = 2
+    kind = "invalid_request_error"
+
+
+class InvalidExamples(InvalidInput):
+    """A file of task examples cannot be read or holds too little."""
+
+
+class InvalidSpecification(InvalidInput):
+    """A specification is truncated, altered, non-finite or contradicts itself."""
+
+
+class Incomparable(InvalidInput):
+    """Two specifications were made by different encoders."""
+
+
+class InvalidAdapter(InvalidInput):
+    """An adapter folder fails a check at the door."""
+
+
+class TooLarge(InvalidInput):
+    """An input exceeds its size limit."""
+
+    status = 413
+
+
+class NotFound(InvalidInput):
+    """The named learnware, task, base model or file does not exist."""
+
+    status = 404
+    kind = "not_found_error"
+
+
+class CatalogueError(DockError):
+    """The catalogue cannot do what was asked."""
+
+    status = 503
+    kind = "catalogue_unavailable"
+
+
+class CatalogueLocked(CatalogueError):
+    """Another process holds the catalogue's folder."""
+
+    exit_code = 2
+
+
+class CatalogueFormat(CatalogueError):
+    """The catalogue was written by another format version."""
+
+    exit_code = 2
+
+
+class EncoderError(DockError):
+    """The sentence encoder cannot be loaded or does not run."""
+
+    status = 503
+    kind = "encoder_unavailable"
+
+
+class EngineError(DockError):
+    """The serving engine cannot be started, died, or does not answer."""
+
+    status = 503
+    kind = "engine_unavailable"

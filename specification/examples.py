@@ -1,0 +1,96 @@
+"""Task examples: a JSON Lines file of prompts, each with an optional answer.
+
+Everything a user hands in is checked here, once, with the line named; nothing below checks again.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from specification.errors import InvalidExamples, TooLarge
+
+MAX_FILE_BYTES = 512 * 2**20
+MAX_TEXT_BYTES = 2**20
+MAX_EXAMPLES = 1_000_000
+MIN_EXAMPLES = 2
+TEXT_FIELDS = ("text", "prompt")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a task: the prompt as a model sees it and its gold answer, which may be empty."""
+
+    text: str
+    answer: str = ""
+
+
+def read_examples(path: str | os.PathLike[str]) -> list[Example]:
+    """Reads a JSON Lines file with a field ``text`` (or ``prompt``) and an optional ``answer`` per line.
+
+    Returns at least ``MIN_EXAMPLES`` examples, in file order. Blank lines are passed over.
+
+    Raises:
+        InvalidExamples: no such file, not UTF-8, not JSON, a missing field, or too few examples; the
+            message names the line.
+        TooLarge: the file, one text, or the number of examples exceeds its limit.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InvalidExamples(f"{source}: no such file; give a JSON Lines file with a field 'text' per line")
+    size = source.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise TooLarge(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}; send a sample of the examples")
+    examples: list[Example] = []
+    with source.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                examples.append(_parse(line, f"{source}, line {number}"))
+            if len(examples) > MAX_EXAMPLES:
+                raise TooLarge(f"{source}: more than {MAX_EXAMPLES} examples; send a sample of them")
+    return check_examples(examples, str(source))
+
+
+def check_examples(examples: list[Example], source: str) -> list[Example]:
+    """Returns ``examples`` if there are enough of them.
+
+    Raises:
+        InvalidExamples: fewer than ``MIN_EXAMPLES``.
+    """
+    if not examples:
+        raise InvalidExamples(f"{source}: no examples; at least {MIN_EXAMPLES} are needed to describe a task")
+    if len(examples) < MIN_EXAMPLES:
+        raise InvalidExamples(
+            f"{source}: {len(examples)} example, at least {MIN_EXAMPLES} are needed: a sketch of one text "
+            "would be the text itself"
+        )
+    return examples
+
+
+def _parse(line: bytes, where: str) -> Example:
+    if len(line) > 2 * MAX_TEXT_BYTES:
+        raise TooLarge(f"{where}: {len(line)} bytes, the limit for a text is {MAX_TEXT_BYTES}; shorten it")
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidExamples(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidExamples(f"{where}: not JSON ({error}); each line must be one JSON object") from None
+    return _example(row, where)
+
+
+def _example(row: object, where: str) -> Example:
+    if not isinstance(row, dict):
+        raise InvalidExamples(f"{where}: a JSON {type(row).__name__}, expected an object with a field 'text'")
+    field = next((name for name in TEXT_FIELDS if name in row), None)
+    if field is None:
+        found = ", ".join(sorted(map(str, row))) or "none"
+        raise InvalidExamples(f"{where}: no field 'text' (fields found: {found})")
+    text, answer = row[field], row.get("answer", "")
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidExamples(f"{where}: field '{field}' must be a non-empty string")
+    if not isinstance(answer, str):
+        answer = json.dumps(answer, ensure_ascii=False)
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        raise TooLarge(f"{where}: the text has {len(text)} characters, over {MAX_TEXT_BYTES} bytes; shorten it")
+    return Example(text.encode("utf-8", "replace").decode(), answer)

@@ -1,0 +1,224 @@
+"""The specification record and its file format, version 1.
+
+A file is one safetensors file. Its metadata holds one JSON document under the key ``slmdock``; its tensors
+are named ``<section>.points`` (float16 [m, d]) and ``<section>.weights`` (float32 [m]). Version 1 requires
+the section ``text``; the digest is the SHA-256 over the document without it, and over every tensor.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from specification.encoder import EncoderIdentity
+from specification.errors import InvalidSpecification, TooLarge
+from specification.files import write_atomically
+from specification.reduced_set import MAX_SIZE, ReducedSet
+
+MAX_SPECIFICATION_BYTES = 16 * 2**20
+MAX_HEADER_BYTES = 2**16
+METADATA_KEY = "slmdock"
+DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+WEIGHT_TOLERANCE = 1e-3
+MAX_NORM = 1.01
+
+
+class Privacy(BaseModel):
+    """The privacy mechanism applied to a sketch; ``none`` means that the points are plain averages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mechanism: Literal["none"] = "none"
+
+
+NO_PRIVACY = Privacy()
+
+
+class Section(BaseModel):
+    """What is known of one reduced set in the file.
+
+    ``sample_size`` counts the texts behind it, ``compression_error`` is the MMD between the reduced set
+    and that sample under the Gaussian kernel ``gamma``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["reduced_set"] = "reduced_set"
+    encoder: EncoderIdentity
+    sample_size: Annotated[int, Field(ge=2)]
+    compression_error: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+    gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Document(BaseModel):
+    """The JSON document in a file's metadata."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["slmdock-specification"] = "slmdock-specification"
+    version: Literal[1] = 1
+    sections: Annotated[dict[Literal["text"], Section], Field(min_length=1)]
+    privacy: Privacy = NO_PRIVACY
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = "0" * 64
+
+
+@dataclass(frozen=True, eq=False)
+class Specification:
+    """A sketch of a task or a learnware: its reduced set and what is known of it. Holds no text."""
+
+    reduced_set: ReducedSet
+    section: Section
+    privacy: Privacy = NO_PRIVACY
+
+    @property
+    def sample_size(self) -> int:
+        """The number of texts behind the sketch."""
+        return self.section.sample_size
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything the file says, in hex."""
+        return _digest(self._document(), self._tensors())
+
+    def require_encoder(self, encoder: EncoderIdentity) -> None:
+        """Raises Incomparable unless ``encoder`` made this specification."""
+        encoder.require(self.section.encoder)
+
+    def to_bytes(self) -> bytes:
+        """Returns the specification as a file of format version 1."""
+        document = self._document().model_copy(update={"digest": self.digest})
+        return safetensors.numpy.save(self._tensors(), {METADATA_KEY: document.model_dump_json()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Specification":
+        """Reads and checks a file of format version 1.
+
+        Raises:
+            InvalidSpecification: truncated, altered (digest), of another version, with points that are NaN,
+                Inf or outside the unit ball, or with weights that are negative or do not sum to 1.
+            TooLarge: more than MAX_SPECIFICATION_BYTES bytes.
+        """
+        if len(data) > MAX_SPECIFICATION_BYTES:
+            raise TooLarge(f"specification of {len(data)} bytes, the limit is {MAX_SPECIFICATION_BYTES}")
+        document = _read_document(data)
+        tensors = _read_tensors(data)
+        found = _digest(document, tensors)
+        if found != document.digest:
+            raise InvalidSpecification(
+                f"specification: field 'digest' says {document.digest[:12]}… but the content has {found[:12]}…; "
+                "the file was altered or damaged, make it again"
+            )
+        section = document.sections["text"]
+        return cls(_checked_reduced_set(tensors, section), section, document.privacy)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the file so that a crash leaves either the old file or the new one."""
+        write_atomically(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Specification":
+        """Reads a file; raises as ``from_bytes`` does, with the path in front."""
+        source = Path(path)
+        if not source.is_file():
+            raise InvalidSpecification(f"{source}: no such file; make one with 'slmdock spec'")
+        if source.stat().st_size > MAX_SPECIFICATION_BYTES:
+            raise TooLarge(f"{source}: {source.stat().st_size} bytes, the limit is {MAX_SPECIFICATION_BYTES}")
+        try:
+            return cls.from_bytes(source.read_bytes())
+        except InvalidSpecification as error:
+            raise type(error)(f"{source}: {error}") from None
+
+    def _document(self) -> Document:
+        return Document(sections={"text": self.section}, privacy=self.privacy)
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        return {
+            "text.points": self.reduced_set.points.astype(DTYPES["F16"]),
+            "text.weights": self.reduced_set.weights.astype(DTYPES["F32"]),
+        }
+
+
+def read_reduced_set(data: bytes) -> ReducedSet:
+    """Reads only the reduced set of a file that was checked before it was stored."""
+    tensors = _read_tensors(data)
+    return ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
+
+
+def _read_document(data: bytes) -> Document:
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        if length > MAX_HEADER_BYTES:
+            raise InvalidSpecification(f"specification: header of {length} bytes, limit {MAX_HEADER_BYTES}")
+        header = json.loads(data[8 : 8 + length])
+        text = header["__metadata__"][METADATA_KEY]
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError):
+        raise InvalidSpecification(
+            "specification: truncated, or not a specification file; make it again with 'slmdock spec'"
+        ) from None
+    try:
+        return Document.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "metadata"
+        raise InvalidSpecification(f"specification: field '{field}': {first['msg']}") from None
+
+
+def _read_tensors(data: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        found = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
+    except safetensors.SafetensorError as error:
+        raise InvalidSpecification(f"specification: truncated or damaged ({error})") from None
+    if set(found) != {"text.points", "text.weights"}:
+        raise InvalidSpecification(
+            f"specification: tensors {sorted(found)[:5]}, expected text.points and text.weights"
+        )
+    tensors = {}
+    for name, dtype in (("text.points", "F16"), ("text.weights", "F32")):
+        if found[name]["dtype"] != dtype:
+            raise InvalidSpecification(f"specification: tensor {name} is {found[name]['dtype']}, not {dtype}")
+        flat = np.frombuffer(found[name]["data"], dtype=DTYPES[dtype])
+        tensors[name] = flat.reshape(found[name]["shape"])
+    return tensors
+
+
+def _checked_reduced_set(tensors: Mapping[str, NDArray[Any]], section: Section) -> ReducedSet:
+    points = tensors["text.points"].astype(np.float32)
+    weights = tensors["text.weights"].astype(np.float32)
+    size, dimension = len(weights.ravel()), section.encoder.dimension
+    if weights.ndim != 1 or points.shape != (size, dimension):
+        raise InvalidSpecification(
+            f"specification: points {points.shape} and weights {weights.shape} != [m, {dimension}] and [m]"
+        )
+    if not 1 <= size <= min(MAX_SIZE, section.sample_size // 2):
+        raise InvalidSpecification(
+            f"specification: {size} points for {section.sample_size} texts; at most half as many are allowed"
+        )
+    if not np.isfinite(points).all() or float(np.linalg.norm(points, axis=1).max()) > MAX_NORM:
+        raise InvalidSpecification("specification: 'text.points' holds NaN, Inf or points outside the unit ball")
+    total = float(weights.sum())
+    if not np.isfinite(weights).all() or (weights < 0).any() or abs(total - 1) > WEIGHT_TOLERANCE:
+        raise InvalidSpecification(
+            f"specification: 'text.weights' must be non-negative and sum to 1, they sum to {total:.6g}"
+        )
+    return ReducedSet(points, weights)
+
+
+def _digest(document: Document, tensors: Mapping[str, NDArray[Any]]) -> str:
+    fields = document.model_dump(mode="json", exclude={"digest"})
+    total = hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name} {tensor.dtype.str} {list(tensor.shape)}".encode())
+        total.update(tensor.tobytes())
+    return total.hexdigest()

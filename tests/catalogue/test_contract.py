@@ -1,0 +1,208 @@
+"""The same tests for every engine: Edge, qdrant-client's in-memory mode, and a server if QDRANT_URL is set."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from catalogue import (
+    EVERYTHING,
+    PUBLISHED,
+    Catalogue,
+    CatalogueSettings,
+    EdgeCatalogue,
+    Entry,
+    ServerAddress,
+    ServerCatalogue,
+    parse_filter,
+)
+from specification.errors import Incomparable, InvalidInput, NotFound
+from tests.conftest import IDENTITY, make_specification, unit_vectors
+
+ENGINES = ["edge", "memory", *(["server"] if os.environ.get("QDRANT_URL") else [])]
+MakeEntry = Callable[..., Entry]
+
+
+@pytest.fixture(params=ENGINES)
+def catalogue(request: pytest.FixtureRequest, tmp_path: Path, settings: CatalogueSettings) -> Iterator[Catalogue]:
+    opened: Catalogue
+    if request.param == "edge":
+        opened = EdgeCatalogue.open(tmp_path / "catalogue", settings)
+    elif request.param == "memory":
+        opened = ServerCatalogue(QdrantClient(":memory:"), settings)
+    else:
+        key = os.environ.get("QDRANT_API_KEY")
+        address = ServerAddress(os.environ["QDRANT_URL"], key, collection=f"test-{uuid.uuid4().hex}")
+        opened = ServerCatalogue.open(address, settings)
+    with opened:
+        yield opened
+
+
+@pytest.fixture
+def filled(catalogue: Catalogue, make_entry: MakeEntry) -> Catalogue:
+    domains = ["finance", "healthcare", "mathematics"]
+    catalogue.upsert(
+        [
+            make_entry(seed, domain=domains[seed % 3], rank=4 + seed, tags=("odd" if seed % 2 else "even", "all"))
+            for seed in range(30)
+        ]
+    )
+    return catalogue
+
+
+def test_what_goes_in_comes_out(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    entry = make_entry(1, description="Sentiment of headlines", tags=("a", "b"), languages=("en",))
+    catalogue.upsert([entry])
+    assert catalogue.get([entry.learnware.id]) == [entry.learnware]
+    assert catalogue.named("learnware-1") == entry.learnware
+    assert catalogue.specification_files([entry.learnware]) == [entry.specification.to_bytes()]
+    assert np.array_equal(
+        catalogue.reduced_sets([entry.learnware])[0].points, entry.specification.reduced_set.points
+    )
+
+
+def test_get_keeps_the_order_and_leaves_out_what_is_not_there(filled: Catalogue, make_entry: MakeEntry) -> None:
+    wanted = [make_entry(seed).learnware.id for seed in (7, 99, 3)]
+    assert [item.name for item in filled.get(wanted)] == ["learnware-7", "learnware-3"]
+    assert filled.get([]) == []
+
+
+def test_a_second_upsert_replaces(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    old = make_entry(1)
+    new_specification = make_specification(2)
+    new = Entry(
+        old.learnware.model_copy(
+            update={"description": "new", "specification_digest": new_specification.digest}
+        ),
+        new_specification,
+        catalogue.settings.feature_map.embed(new_specification.reduced_set),
+        old.text_vector,
+    )
+    catalogue.upsert([old])
+    catalogue.upsert([new])
+    assert catalogue.count() == 1
+    assert catalogue.get([old.learnware.id]) == [new.learnware]
+    assert catalogue.specification_files([new.learnware]) == [new_specification.to_bytes()]
+    with pytest.raises(NotFound, match="specified anew"):
+        catalogue.specification_files([old.learnware])
+
+
+def test_delete(filled: Catalogue, make_entry: MakeEntry) -> None:
+    gone = make_entry(3).learnware
+    assert filled.delete([gone.id, "f" * 64]) == 1
+    assert filled.count() == 29
+    assert filled.get([gone.id]) == []
+    with pytest.raises(NotFound):
+        filled.specification_files([gone])
+    assert filled.delete([gone.id]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 30),
+        ("domain=finance", 10),
+        ("domain=finance|healthcare", 20),
+        ("domain=finance,tags=odd", 5),
+        ("rank>=30", 4),
+        ("rank<=10,rank>=6", 5),
+        ("rank=7", 1),
+        ("domain=law", 0),
+        ("name=learnware-4", 1),
+    ],
+)
+def test_filters(filled: Catalogue, text: str, count: int) -> None:
+    where = parse_filter(text)
+    assert filled.count(where) == count
+    assert len(filled.scroll(where, limit=100).learnwares) == count
+    assert len(filled.nearest(np.zeros(256, dtype=np.float32), 100, where)) == count
+
+
+def test_scroll_pages_through_everything_once_in_order(filled: Catalogue) -> None:
+    seen: list[str] = []
+    after = None
+    while True:
+        page = filled.scroll(EVERYTHING, limit=7, after=after)
+        assert len(page.learnwares) <= 7
+        seen += [item.id for item in page.learnwares]
+        after = page.next
+        if after is None:
+            break
+    assert seen == sorted(seen)
+    assert len(seen) == 30
+
+
+def test_facets(filled: Catalogue) -> None:
+    assert filled.facets("domain") == {"finance": 10, "healthcare": 10, "mathematics": 10}
+    assert filled.facets("tags", parse_filter("domain=finance"), limit=1) == {"all": 10}
+    with pytest.raises(InvalidInput, match="'rank' has no facets"):
+        filled.facets("rank")
+
+
+def test_nearest_agrees_with_brute_force(filled: Catalogue, make_entry: MakeEntry) -> None:
+    query = filled.settings.feature_map.embed(make_specification(100).reduced_set)
+    entries = [make_entry(seed) for seed in range(30)]
+    distances = {item.learnware.id: float(np.linalg.norm(item.vector - query)) for item in entries}
+    expected = sorted(distances, key=lambda id: (distances[id], id))[:10]
+    for exact in (True, False):
+        hits = filled.nearest(query, 10, exact=exact)
+        assert [hit.id for hit in hits] == expected
+        assert [hit.score for hit in hits] == pytest.approx([distances[id] for id in expected], abs=1e-4)
+
+
+def test_text_search_fuses_keywords_and_vectors(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    texts = ["Sentiment of finance headlines", "Triage of patients", "Adding two numbers", "Risk of a loan"]
+    catalogue.upsert([make_entry(seed, description=text) for seed, text in enumerate(texts)])
+    by_keyword = catalogue.matching_text("triage", unit_vectors(1, 99)[0], 4)
+    assert catalogue.get([by_keyword[0].id])[0].description == "Triage of patients"
+    by_vector = catalogue.matching_text("zzz", make_entry(3).text_vector, 4)
+    assert catalogue.get([by_vector[0].id])[0].description == "Risk of a loan"
+    assert len(catalogue.matching_text("", unit_vectors(1, 1)[0], 2)) == 2
+
+
+def test_named_is_the_newest_published_version(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    catalogue.upsert(
+        [
+            make_entry(1, name="x", version=1),
+            make_entry(2, name="x", version=2),
+            make_entry(3, name="x", version=3, status="retired"),
+        ]
+    )
+    found = catalogue.named("x")
+    assert found is not None
+    assert found.version == 2
+    assert catalogue.count(PUBLISHED) == 2
+
+
+def test_a_poisonous_batch_is_refused_whole(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    good, bad = make_entry(1), make_entry(2)
+    for vector, message in [
+        (np.full(256, np.nan), "NaN"),
+        (np.full(256, 1e6), "beyond float16"),
+        (np.zeros(255), r"shape \(255,\) != \(256,\)"),
+    ]:
+        poison = Entry(bad.learnware, bad.specification, vector.astype(np.float32), bad.text_vector)
+        with pytest.raises(InvalidInput, match=message):
+            catalogue.upsert([good, poison])
+    wrong_digest = Entry(bad.learnware, make_specification(9), bad.vector, bad.text_vector)
+    with pytest.raises(InvalidInput, match="different digests"):
+        catalogue.upsert([good, wrong_digest])
+    assert catalogue.count() == 0
+
+
+def test_another_encoders_specification_is_refused(
+    tmp_path: Path, settings: CatalogueSettings, make_entry: MakeEntry
+) -> None:
+    other = settings.model_copy(update={"encoder": IDENTITY.model_copy(update={"weights_sha256": "1" * 64})})
+    with EdgeCatalogue.open(tmp_path / "other", other) as opened, pytest.raises(Incomparable):
+        opened.upsert([make_entry(1)])
+
+
+@pytest.mark.parametrize("text", ["domain", "domain>=3", "rank=many", "colour=red", "rank>=-1", "domain="])
+def test_a_bad_filter_is_refused_with_the_choices(text: str) -> None:
+    with pytest.raises(InvalidInput, match="filter"):
+        parse_filter(text)

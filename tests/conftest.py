@@ -1,0 +1,67 @@
+"""Fixtures for all tests: the real sentence encoder, and learnwares made with real numbers."""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from catalogue import CatalogueSettings, Entry, Learnware
+from specification import EncoderIdentity, FeatureMap, ReducedSet, Section, SentenceEncoder, Specification
+
+DIMENSION = 16
+IDENTITY = EncoderIdentity(name="sixteen", dimension=DIMENSION, weights_sha256="0" * 64, max_tokens=8)
+
+
+@pytest.fixture(scope="session")
+def encoder() -> SentenceEncoder:
+    """The default encoder, loaded once."""
+    return SentenceEncoder()
+
+
+@pytest.fixture
+def settings() -> CatalogueSettings:
+    return CatalogueSettings(
+        encoder=IDENTITY,
+        feature_map=FeatureMap(input_dimension=DIMENSION, dimension=256),
+        text_dimension=DIMENSION,
+    )
+
+
+def unit_vectors(count: int, seed: int) -> np.ndarray:
+    """Clustered unit vectors: a centre drawn by seed, and noise around it."""
+    generator = np.random.default_rng(seed)
+    vectors = generator.normal(size=DIMENSION) + 0.5 * generator.normal(size=(count, DIMENSION))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_specification(seed: int, size: int = 4) -> Specification:
+    """A specification of ``size`` points whose encoder is IDENTITY."""
+    weights = np.random.default_rng(seed).random(size).astype(np.float32) + 0.1
+    points = unit_vectors(size, seed).astype(np.float16).astype(np.float32)
+    section = Section(encoder=IDENTITY, sample_size=100, compression_error=0.1, gamma=4.0)
+    return Specification(ReducedSet(points, weights / weights.sum()), section)
+
+
+@pytest.fixture
+def make_entry(settings: CatalogueSettings) -> Callable[..., Entry]:
+    """Makes catalogue entries; fields of the record can be given."""
+
+    def make(seed: int, **fields: object) -> Entry:
+        specification = make_specification(seed)
+        record = {
+            "id": hashlib.sha256(str(seed).encode()).hexdigest(),
+            "name": f"learnware-{seed}",
+            "version": 1,
+            "base_model": "base",
+            "rank": 8,
+            "adapter_bytes": 1000,
+            "sample_size": 100,
+            "created": 1_700_000_000,
+            "specification_digest": specification.digest,
+        }
+        learnware = Learnware.model_validate({**record, **fields})
+        vector = settings.feature_map.embed(specification.reduced_set)
+        return Entry(learnware, specification, vector, unit_vectors(1, seed)[0])
+
+    return make
