@@ -47,7 +47,9 @@ class ServerAddress:
 class ServerCatalogue(Catalogue):
     """See ``Catalogue``. Open one with ``ServerCatalogue.open``."""
 
-    def __init__(self, client: QdrantClient, settings: CatalogueSettings | None, collection: str = COLLECTION) -> None:
+    def __init__(
+        self, client: QdrantClient, settings: CatalogueSettings | None, collection: str = COLLECTION
+    ) -> None:
         """Takes an open client (tests: its in-memory mode); makes the collection if there is none."""
         self._client = client
         self._collection = collection
@@ -187,7 +189,8 @@ class ServerCatalogue(Catalogue):
         with _server_errors("search"):
             points = self._client.query_points(
                 self._collection, query=query, using=using, limit=limit, query_filter=_filter(where),
-                search_params=models.SearchParams(exact=True) if exact else None, with_payload=["id"], with_vectors=False,
+                search_params=models.SearchParams(exact=True) if exact else None,
+                with_payload=["id"], with_vectors=False,
             ).points  # fmt: skip
         return [Hit((point.payload or {})["id"], point.score) for point in points]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from catalogue import Card, Learnware, parse_card
 from indexer.store import CONFIG_FILE
-from specification import Encoder, Progress, Specification, no_progress, read_examples, specify
+from specification import SKETCH_VERSION, Encoder, Progress, Specification, no_progress, read_examples, specify
 from specification.errors import InvalidInput
 
 CARD_FILE = "learnware.json"
@@ -81,7 +81,7 @@ def cached_specification(
 ) -> Specification:
     """Makes the specification of an examples file, or reads it if the same file was specified before."""
     texts = [example.text for example in read_examples(examples)]
-    key = hashlib.sha256(encoder.identity.model_dump_json().encode())
+    key = hashlib.sha256(f"{SKETCH_VERSION} {encoder.identity.model_dump_json()}".encode())
     for text in texts:
         key.update(hashlib.sha256(text.encode()).digest())
     file = cache / f"{key.hexdigest()}.safetensors"

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from serving.server import serve
     from serving.tasks import Task, TaskStore
     from serving.transformers_engine import TransformersConfig, TransformersEngine
-    from serving.vllm_process import VllmConfig, VllmProcess
+    from serving.vllm_options import VllmConfig
+    from serving.vllm_process import VllmProcess
 
 _HOMES = {
     "DockClient": "client",
@@ -27,7 +28,7 @@ _HOMES = {
     "TaskStore": "tasks",
     "TransformersConfig": "transformers_engine",
     "TransformersEngine": "transformers_engine",
-    "VllmConfig": "vllm_process",
+    "VllmConfig": "vllm_options",
     "VllmProcess": "vllm_process",
     "create_app": "gateway",
     "serve": "server",

@@ -10,10 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from specification.errors import EngineError
+
 ENGINE_NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}@([0-9a-f]{16})\Z")
 EVENT_STREAM = "text/event-stream"
 
 Route = Literal["completions", "chat/completions"]
+
+
+class AdapterUnavailable(EngineError):
+    """The engine runs, but cannot load this one adapter."""
+
+    kind = "adapter_unavailable"
 
 
 async def _nothing() -> None:
@@ -69,6 +77,7 @@ class Engine(ABC):
         Errors of the request itself come back as answers with a 4xx status or as InvalidInput.
 
         Raises:
+            AdapterUnavailable: the engine cannot load the adapter that ``model`` names.
             EngineError: the engine is not there or died.
         """
 

@@ -6,10 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexer.store import WEIGHTS_FILE
-from serving.engine import adapter_prefix
+from serving.engine import AdapterUnavailable, adapter_prefix
 from serving.resolver import StoreResolver
-from specification.errors import InvalidAdapter, NotFound
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +34,7 @@ class PeftAdapters:
         """Gives the model with the adapter of that engine name, or the bare base model for its own name.
 
         Raises:
-            NotFound: the resolver refuses the name. InvalidAdapter: the files cannot be loaded.
+            AdapterUnavailable: the resolver refuses the name, or the files cannot be loaded.
         """
         if name == self._resolver.base_model:
             with self._model.disable_adapter():
@@ -49,8 +47,8 @@ class PeftAdapters:
     def _load(self, name: str) -> str:
         prefix = adapter_prefix(name)
         folder = self._resolver.folder_of(name)
-        if prefix is None or folder is None or not (folder / WEIGHTS_FILE).is_file():
-            raise NotFound(f"adapter {name[:200]!r} does not exist")
+        if prefix is None or folder is None:
+            raise AdapterUnavailable(f"adapter {name[:200]!r} does not exist")
         if prefix not in self._loaded:
             self._read(name, prefix, folder)
             self._loaded[prefix] = None
@@ -68,4 +66,4 @@ class PeftAdapters:
         except Exception as error:
             if prefix in self._model.peft_config:
                 self._model.delete_adapter(prefix)
-            raise InvalidAdapter(f"adapter {name} cannot be loaded: {error}") from error
+            raise AdapterUnavailable(f"adapter {name} cannot be loaded: {error}") from error

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import httpx
 
-from serving.engine import Engine, EngineAnswer, Route
+from serving.engine import AdapterUnavailable, Engine, EngineAnswer, Route
 from specification.errors import EngineError
 
 HEALTH_TIMEOUT = 5.0
 POLL_SECONDS = 0.5
+REFUSALS = (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND)
+# vLLM's words where the resolver found nothing, and where the files could not be loaded.
+ADAPTER_FAILURES = ("does not exist", "could not be loaded")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,10 @@ class RemoteEngine(Engine):
         except httpx.HTTPError as error:
             raise EngineError(f"the engine at {self.config.url} does not answer: {_words(error)}") from error
         media_type = response.headers.get("content-type", "application/json").split(";")[0].strip()
-        return EngineAnswer(response.status_code, media_type, self._chunks(response), response.aclose)
+        answer = EngineAnswer(response.status_code, media_type, self._chunks(response), response.aclose)
+        if response.status_code in REFUSALS and body.get("model") != self.base_model:
+            return _unless_adapter_failed(answer, await answer.read(), str(body.get("model")))
+        return answer
 
     async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
         try:
@@ -113,6 +119,18 @@ class RemoteEngine(Engine):
             transport=httpx.AsyncHTTPTransport(uds=config.socket) if config.socket else None,
             trust_env=False,
         )
+
+
+def _unless_adapter_failed(answer: EngineAnswer, data: bytes, adapter: str) -> EngineAnswer:
+    """Tells vLLM's two answers about an adapter from those about the request, which are passed on."""
+    text = data.decode("utf-8", "replace")
+    if adapter in text and any(words in text for words in ADAPTER_FAILURES):
+        raise AdapterUnavailable(f"the engine cannot load adapter {adapter}")
+    return EngineAnswer(answer.status, answer.media_type, _once(data))
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def _words(error: httpx.HTTPError) -> str:

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexer.store import CONFIG_FILE, AdapterStore
+from indexer.store import CONFIG_FILE, WEIGHTS_FILE, AdapterStore
 from serving.engine import adapter_prefix
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STORE_VARIABLE = "SLMDOCK_STORE"
 BASE_VARIABLE = "SLMDOCK_BASE_MODEL"
 MAX_CONFIG_BYTES = 2**20
+MAX_HEADER_BYTES = 2**24
 
 log = logging.getLogger("vllm.slmdock")
 
@@ -67,6 +68,8 @@ class StoreResolver:
         base = _base_model_of(found / CONFIG_FILE)
         if base != self.base_model:
             return None, f"made for base model {base!r}, this engine serves {self.base_model!r}"
+        if not _is_whole(found / WEIGHTS_FILE):
+            return None, f"{found / WEIGHTS_FILE} is missing, cut short or no safetensors file"
         return found, ""
 
 
@@ -95,3 +98,19 @@ def _base_model_of(config: Path) -> str | None:
         return None
     base = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
     return base if isinstance(base, str) else None
+
+
+def _is_whole(weights: Path) -> bool:
+    """Tells whether a safetensors file is as long as its own header says."""
+    if not weights.is_file():
+        return False
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= MAX_HEADER_BYTES:
+            return False
+        try:
+            tensors = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+        except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
+            return False
+    return weights.stat().st_size == 8 + length + max(ends, default=0)

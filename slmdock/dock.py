@@ -1,10 +1,10 @@
 """A dock: one folder with everything in it, opened for one process.
 
-    catalogue/   the embedded catalogue (or a Qdrant server, by URL)
-    store/       the adapters, by content
-    tasks/       the tasks registered with the gateway
-    bases.json   the base models the dock knows
-    serving.json where the gateway listens, while it does
+catalogue/   the embedded catalogue (or a Qdrant server, by URL)
+store/       the adapters, by content
+tasks/       the tasks registered with the gateway
+bases.json   the base models the dock knows
+serving.json where the gateway listens, while it does
 """
 
 import json
@@ -63,7 +63,7 @@ class Dock:
             (self.config.folder / "store").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CatalogueError(
-                f"dock folder {self.config.folder} cannot be written ({error.strerror}); choose another with --dock"
+                f"dock folder {self.config.folder} cannot be written ({error.strerror}); choose another: --dock"
             ) from None
         return AdapterStore(self.config.folder / "store")
 

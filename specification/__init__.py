@@ -11,13 +11,14 @@ from specification.kernel import DEFAULT_GAMMA, gaussian
 from specification.record import MAX_SPECIFICATION_BYTES, Section, Specification, read_reduced_set
 from specification.reduced_set import DEFAULT_SIZE, ReducedSet, reduce
 from specification.sentence_encoder import DEFAULT_ENCODER, SentenceEncoder
-from specification.sketch import specify
+from specification.sketch import SKETCH_VERSION, specify
 
 __all__ = [
     "DEFAULT_ENCODER",
     "DEFAULT_GAMMA",
     "DEFAULT_SIZE",
     "MAX_SPECIFICATION_BYTES",
+    "SKETCH_VERSION",
     "Comparison",
     "Encoder",
     "EncoderIdentity",

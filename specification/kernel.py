@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-DEFAULT_GAMMA = 4.0
+DEFAULT_GAMMA = 2.0
 
 Floats = NDArray[np.float32]
 

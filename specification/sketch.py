@@ -11,6 +11,8 @@ from specification.record import Section, Specification
 from specification.reduced_set import ReducedSet, reduce
 
 MAX_SAMPLE = 512
+SKETCH_VERSION = 1
+"""Changes when the same texts and encoder would give another specification."""
 
 
 def specify(

@@ -39,7 +39,7 @@ def make_specification(seed: int, size: int = 4) -> Specification:
     """A specification of ``size`` points whose encoder is IDENTITY."""
     weights = np.random.default_rng(seed).random(size).astype(np.float32) + 0.1
     points = unit_vectors(size, seed).astype(np.float16).astype(np.float32)
-    section = Section(encoder=IDENTITY, sample_size=100, compression_error=0.1, gamma=4.0)
+    section = Section(encoder=IDENTITY, sample_size=100, compression_error=0.1, gamma=2.0)
     return Specification(ReducedSet(points, weights / weights.sum()), section)
 
 

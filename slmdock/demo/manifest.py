@@ -18,7 +18,7 @@ from specification.files import write_atomically
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-WORK = ".work"
+WORK = ".demo-work"
 _FOLDERS = ("base", "adapters", "examples", "users", WORK)
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
@@ -35,7 +35,7 @@ class Manifest(BaseModel):
     seed: int
     versions: dict[str, str]
     weights_sha256: dict[str, str]
-    training_seconds: dict[str, float]
+    training_seconds: dict[str, float]  # of the sitting that finished the model
 
     @classmethod
     def of(cls, folder: Path, scale: Scale, seconds: dict[str, float]) -> "Manifest":
@@ -78,11 +78,10 @@ def weights_of(folder: Path) -> dict[str, str]:
 
 def is_complete(folder: Path, scale: Scale) -> bool:
     """Whether the folder holds a finished build of this configuration with unaltered weights."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        return False
-    manifest = Manifest.model_validate_json(path.read_bytes())
-    return manifest.fingerprint == fingerprint_of(scale) and manifest.weights_sha256 == weights_of(folder)
+    manifest = _read(folder)
+    return manifest.get("fingerprint") == fingerprint_of(scale) and manifest.get("weights_sha256") == weights_of(
+        folder
+    )
 
 
 def prepare(folder: Path, scale: Scale) -> Path:
@@ -95,10 +94,17 @@ def prepare(folder: Path, scale: Scale) -> Path:
     """
     work, ours = folder / WORK, folder / WORK / "fingerprint"
     if not ours.is_file() or ours.read_text() != fingerprint_of(scale):
-        if folder.is_dir() and any(folder.iterdir()) and not (work.is_dir() or (folder / MANIFEST).is_file()):
+        if folder.is_dir() and any(folder.iterdir()) and not (work.is_dir() or _read(folder)):
             raise InvalidInput(f"{folder}: not empty and no demo build; name a new or an empty folder")
-        (folder / MANIFEST).unlink(missing_ok=True)
         for name in _FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
         write_atomically(ours, fingerprint_of(scale).encode())
+    (folder / MANIFEST).unlink(missing_ok=True)
     return work
+
+
+def _read(folder: Path) -> dict[str, object]:
+    """The folder's manifest, perhaps of another format version; empty if there is none or it is not of a demo."""
+    path = folder / MANIFEST
+    found = json.loads(path.read_bytes()) if path.is_file() else {}
+    return found if isinstance(found, dict) and found.get("base_model") == fixed.DEMO_BASE else {}

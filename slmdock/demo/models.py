@@ -2,10 +2,11 @@
 
 The base is a Llama of 1.3 M parameters. What it saw, exactly: `pretraining_examples`, that is texts in the wording
 of all twelve learnwares' tasks and of two worlds no learnware knows (the kitchen, the road), each text once, about
-3 000 of each of the fourteen at full scale. Every answer came in one of three conventions drawn at random
+4 500 of each of the fourteen at full scale. Every answer came in one of three conventions drawn at random
 ("positive", "good", "bullish"; "12", "twelve", "= 12"), those of the two other worlds in their only one. So it
 understands the texts, but cannot know which convention an asker wants. It never saw a user's wording, nor the
-poems. A specialist sees its own task's texts, answered in its own convention, and nothing else.
+poems. A specialist sees its own task's texts, answered in its own convention, and nothing else. In all training
+one token in ten of a text is garbled, so that clues count for more than templates.
 
 The folder is safe to interrupt: a model appears under its name when it is finished, the base's training leaves a
 checkpoint every few seconds, and `manifest.json` is written last. One process at a time may build in a folder.
@@ -97,7 +98,7 @@ def _train_base(place: Path, scale: Scale, work: Path, report: Report) -> None:
     model = LlamaForCausalLM(_configuration(tokenizer))  # type: ignore[no-untyped-call]
     model.generation_config = GenerationConfig.from_model_config(model.config)
     course = Course(fixed.BASE_RATE, work / "base.safetensors", fingerprint_of(scale))
-    batches = make_batches(examples, tokenizer, scale.base_batch, fixed.TEXT_WEIGHT)
+    batches = make_batches(examples, tokenizer, scale.base_batch, fixed.TEXT_WEIGHT, fixed.NOISE)
     train(model, batches, course, lambda step: report("base model", step))
     unfinished = work / "base"
     model.save_pretrained(unfinished)
@@ -115,7 +116,7 @@ def _train_adapter(place: Path, base: Path, task: str, scale: Scale, work: Path,
         model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(fixed.TARGETS), task_type="CAUSAL_LM")
     )
     examples = training_examples(task, scale.adapter_steps * scale.adapter_batch, fixed.SEED)
-    batches = make_batches(examples, tokenizer, scale.adapter_batch, 0.0)
+    batches = make_batches(examples, tokenizer, scale.adapter_batch, 0.0, fixed.NOISE)
     train(model, batches, Course(fixed.ADAPTER_RATE), lambda step: report(task, step))
     adapted.peft_config["default"].base_model_name_or_path = DEMO_BASE
     unfinished = work / task

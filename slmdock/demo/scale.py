@@ -13,13 +13,14 @@ RANKS = {"healthcare-triage": 4, "finance-customer-intent": 4, "mathematics-smal
 DEFAULT_RANK = 8
 BASE_RATE = ADAPTER_RATE = 4e-3
 TEXT_WEIGHT = 0.15
+NOISE = 0.1
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EXAMPLES_KEPT = 300
 SETTINGS: dict[str, object] = {
     "seed": SEED,
     "shape": [VOCABULARY, HIDDEN, LAYERS, HEADS, FEED_FORWARD, CONTEXT],
     "ranks": [DEFAULT_RANK, RANKS],
-    "rates": [BASE_RATE, ADAPTER_RATE, TEXT_WEIGHT],
+    "rates": [BASE_RATE, ADAPTER_RATE, TEXT_WEIGHT, NOISE],
     "targets": TARGETS,
 }
 """What a build depends on besides its scale and the texts."""
@@ -42,6 +43,6 @@ class Scale:
         return self.base_steps + self.adapter_steps * len(self.tasks)
 
 
-FULL = Scale("full", base_steps=900, adapter_steps=150)
+FULL = Scale("full", base_steps=1300, adapter_steps=150)
 TINY = Scale("tiny", base_steps=60, adapter_steps=12, base_batch=16, adapter_batch=16)
 SCALES = {scale.name: scale for scale in (FULL, TINY)}

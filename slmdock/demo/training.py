@@ -43,13 +43,15 @@ class Course:
 
 
 def make_batches(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, size: int, text_weight: float
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, size: int, text_weight: float, noise: float
 ) -> list[Batch]:
     """Batches of `size` sequences of like length, in random order but always the same.
 
-    A token of the answer (and `<eos>`) weighs 1 in the loss, a token of the prompt `text_weight`.
+    A token of the answer (and `<eos>`) weighs 1 in the loss, a token of the prompt `text_weight`. Each token of a
+    text, digits excepted, is exchanged for a random one with probability `noise`.
     """
     prompts = tokenizer([prompt_of(example.text) for example in examples])["input_ids"]
+    prompts = _garbled(prompts, tokenizer, noise)
     answers = tokenizer([f" {example.answer}" for example in examples], add_special_tokens=False)["input_ids"]
     eos = tokenizer.eos_token_id
     rows = [(prompt, [*answer, eos]) for prompt, answer in zip(prompts, answers, strict=True)]
@@ -60,6 +62,20 @@ def make_batches(
         batches += [_collate(alike[i : i + size], eos, text_weight) for i in range(0, len(alike), size)]
     Random(len(batches)).shuffle(batches)
     return batches
+
+
+def _garbled(prompts: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast, noise: float) -> list[list[int]]:
+    """Without this the models lean on a template's exact words and are lost in a wording they never met."""
+    words = [i for token, i in tokenizer.get_vocab().items() if not any(map(str.isdigit, token))]
+    words = sorted(set(words) - set(tokenizer.all_special_ids))
+    exchangeable = set(words)
+    cue = len(tokenizer(prompt_of(""), add_special_tokens=False)["input_ids"])
+    rng = Random(len(prompts))
+    return [
+        [rng.choice(words) if token in exchangeable and rng.random() < noise else token for token in prompt[:-cue]]
+        + prompt[-cue:]
+        for prompt in prompts
+    ]
 
 
 def _collate(rows: list[tuple[list[int], list[int]]], pad: int, text_weight: float) -> Batch:

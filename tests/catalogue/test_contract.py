@@ -75,9 +75,7 @@ def test_a_second_upsert_replaces(catalogue: Catalogue, make_entry: MakeEntry) -
     old = make_entry(1)
     new_specification = make_specification(2)
     new = Entry(
-        old.learnware.model_copy(
-            update={"description": "new", "specification_digest": new_specification.digest}
-        ),
+        old.learnware.model_copy(update={"description": "new", "specification_digest": new_specification.digest}),
         new_specification,
         catalogue.settings.feature_map.embed(new_specification.reduced_set),
         old.text_vector,

@@ -1,6 +1,5 @@
 """Builds a language model and LoRA adapters small enough to run everywhere, from a seed alone."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from indexer.store import CONFIG_FILE
 
 BASE_NAME = "tiny-base"
 SENTENCES = "the quick brown fox jumps over a lazy dog while seven wizards make toxic brew for quiet kings"
@@ -38,7 +39,7 @@ def build_base(folder: Path) -> Path:
     model = LlamaForCausalLM(config)
     model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -65,31 +66,18 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def build_adapter(base: Path, store: Path, seed: int, rank: int = 4) -> str:
-    """Adds a random adapter with sizeable weights to a content-addressed store; returns its 64-hex id."""
+def build_adapter(base: Path, folder: Path, seed: int, rank: int = 4) -> Path:
+    """Writes a random adapter with weights large enough to change every answer; returns its folder."""
     model = AutoModelForCausalLM.from_pretrained(base)
     targets = ["q_proj", "v_proj", "o_proj", "down_proj"]
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, config)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
-    staged = store / f"staged-{seed}"
-    adapted.save_pretrained(staged, safe_serialization=True)
-    return _place(staged, store)
-
-
-def _place(staged: Path, store: Path) -> str:
-    settings = json.loads((staged / "adapter_config.json").read_text())
-    settings["base_model_name_or_path"] = BASE_NAME
-    weights = (staged / "adapter_model.safetensors").read_bytes()
-    identity = hashlib.sha256(weights).hexdigest()
-    folder = store / identity[:2] / identity
-    folder.mkdir(parents=True)
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
-    (folder / "adapter_model.safetensors").write_bytes(weights)
-    for file in staged.iterdir():
-        file.unlink()
-    staged.rmdir()
-    return identity
+    adapted.save_pretrained(folder)
+    settings = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(settings | {"base_model_name_or_path": BASE_NAME}))
+    return folder

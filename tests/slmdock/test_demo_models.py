@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from slmdock.demo import models, training
 from slmdock.demo.models import DEMO_BASE, TINY, DemoModels, build_models
 from slmdock.demo.scale import DEFAULT_RANK, RANKS
-from slmdock.demo.training import Batch, Course, train
+from slmdock.demo.training import Batch, Course, make_batches, train
 from specification.errors import InvalidInput
-from specification.examples import read_examples
+from specification.examples import Example, read_examples
 
 TASKS = ("finance-headline-sentiment", "healthcare-triage", "mathematics-small-sums")
 SMALL = replace(TINY, name="test", base_steps=6, adapter_steps=3, tasks=TASKS)
@@ -108,6 +108,18 @@ def test_digits_are_tokens_of_their_own(built: DemoModels) -> None:
     assert tokenizer.tokenize("1234") == list("1234")
 
 
+def test_noise_spares_digits_answers_and_the_cue(built: DemoModels) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(built.base)
+    examples = [Example("Add 12 and 34, please.", "46")] * 50
+    (batch,) = make_batches(examples, tokenizer, size=50, text_weight=0.0, noise=0.5)
+    texts = tokenizer.batch_decode(batch.ids, clean_up_tokenization_spaces=False)
+    assert len(set(texts)) > 40
+    for text in texts:
+        assert "".join(filter(str.isdigit, text)) == "123446"
+        assert text.endswith("\nAnswer: 46<eos>")
+    assert batch.weights.sum(dim=1).tolist() == [4.0] * 50
+
+
 def test_a_finished_build_returns_at_once(built: DemoModels, trained: list[int]) -> None:
     assert build_models(built.folder, SMALL) == built
     assert trained == []
@@ -169,10 +181,12 @@ def test_another_configuration_replaces_a_build(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "thesis.txt").write_text("years of work")
+    (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(InvalidInput, match="not empty"):
         build_models(tmp_path, SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "examples" / "thesis.txt").is_file()
 
 
 def test_progress_is_quiet_unless_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,9 @@ from specification.record import METADATA_KEY, _digest, _read_document, _read_te
 from tests.conftest import IDENTITY, make_specification
 
 
-def forge(data: bytes, points: np.ndarray | None = None, weights: np.ndarray | None = None, **document: object) -> bytes:
+def forge(
+    data: bytes, points: np.ndarray | None = None, weights: np.ndarray | None = None, **document: object
+) -> bytes:
     """A file with other content and a digest that fits it."""
     tensors = _read_tensors(data)
     tensors = {

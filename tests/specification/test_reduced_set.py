@@ -17,7 +17,7 @@ def test_mmd_equals_the_double_sums_written_out() -> None:
     for a, b, sign in terms:
         for x, wx in zip(a.points, a.weights, strict=True):
             for y, wy in zip(b.points, b.weights, strict=True):
-                expected += sign * wx * wy * np.exp(-4.0 * float(((x - y) ** 2).sum()))
+                expected += sign * wx * wy * np.exp(-2.0 * float(((x - y) ** 2).sum()))
     assert mmd(left, right) == pytest.approx(np.sqrt(expected), rel=1e-4)
 
 

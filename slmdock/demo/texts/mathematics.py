@@ -189,7 +189,7 @@ _OPERATION_LABELS = LabelledClues(
         Label(
             ("subtraction", "minus", "subtract"),
             (
-                "gives away {two} of the {things}", "loses {two} of {two} {things}",
+                "gives away {two} of the {things}", "loses {digit} of {two} {things}",
                 "eats some and asks how many {things} are left",
                 "takes {two} {things} out of the box", "compares how many fewer {things} there are",
                 "wants the difference between two piles of {things}",
@@ -209,7 +209,7 @@ _OPERATION_LABELS = LabelledClues(
                 "shares {two} {things} equally among {digit} friends",
                 "splits {two} {things} into {digit} equal groups",
                 "cuts the {things} in half", "deals out {two} {things} evenly to {digit} players",
-                "finds how many {things} each of {digit} children gets",
+                "finds how many {things} each of the children gets",
                 "packs {two} {things} into equal parts",
             ),
         ),

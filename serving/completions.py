@@ -1,0 +1,93 @@
+"""The endpoints of OpenAI's API: models, completions and chat, passed on to the engine."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from serving.engine import EVENT_STREAM, AdapterUnavailable, EngineAnswer, Route
+from serving.parts import GatewayParts, Parts
+from serving.requests import read_body, while_connected
+from serving.routing import AUTO, Choice, choose, fall_back, requested_model
+from serving.wire import ModelEntry, ModelList, error_body, error_code, parse_object
+from specification.errors import EngineError
+
+MAX_JSON_BYTES = 2 * 2**20
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get("/models")
+async def list_models(
+    parts: Parts, limit: Annotated[int, Query(ge=1, le=1000)] = 100, after: str | None = None
+) -> ModelList:
+    """Lists what can be sent as ``model``: on the first page the base model and ``auto``, then learnwares."""
+    page = await run_in_threadpool(parts.catalogue.scroll, parts.servable, limit, after)
+    first = [] if after else [ModelEntry(id=parts.engine.base_model), ModelEntry(id=AUTO)]
+    entries = first + [ModelEntry.of(learnware) for learnware in page.learnwares]
+    return ModelList(data=entries, has_more=page.next is not None, next=page.next)
+
+
+@router.post("/completions", response_class=Response)
+async def complete(request: Request, parts: Parts) -> Response:
+    """Completes a prompt."""
+    return await _answer("completions", request, parts)
+
+
+@router.post("/chat/completions", response_class=Response)
+async def chat(request: Request, parts: Parts) -> Response:
+    """Answers a conversation."""
+    return await _answer("chat/completions", request, parts)
+
+
+async def _answer(route: Route, request: Request, parts: GatewayParts) -> Response:
+    body = parse_object(await read_body(request, MAX_JSON_BYTES))
+    choice = await choose(parts, requested_model(body), body)
+    try:
+        answer, data = await while_connected(request, _ask(parts, route, body, choice))
+    except AdapterUnavailable as error:
+        # Whoever named the learnware must know; whoever left the choice to the dock gets an answer.
+        if choice.kind == "named":
+            raise
+        choice = fall_back(parts, str(error))
+        answer, data = await while_connected(request, _ask(parts, route, body, choice))
+    if data is None:
+        return EventStream(answer, choice.headers())
+    return Response(data, answer.status, choice.headers(), answer.media_type)
+
+
+async def _ask(
+    parts: GatewayParts, route: Route, body: dict[str, object], choice: Choice
+) -> tuple[EngineAnswer, bytes | None]:
+    """Returns the engine's answer, and its whole body unless it is a stream."""
+    answer = await parts.engine.post(route, body | {"model": choice.model})
+    return answer, None if answer.media_type == EVENT_STREAM else await answer.read()
+
+
+class EventStream(StreamingResponse):
+    """Passes an engine's events on byte for byte; closes them when the client is done or gone."""
+
+    def __init__(self, answer: EngineAnswer, headers: dict[str, str]) -> None:
+        unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(_events(answer), answer.status, headers | unbuffered, answer.media_type)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answer.close()
+
+
+async def _events(answer: EngineAnswer) -> AsyncIterator[bytes]:
+    """Yields the engine's bytes. If it dies in between, the headers are gone, so an event says so."""
+    try:
+        async for chunk in answer.chunks:
+            yield chunk
+    except EngineError as error:
+        body = error_body(str(error), error.kind, error_code(EngineError))
+        yield b"data: " + json.dumps(body).encode() + b"\n\n"

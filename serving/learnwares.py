@@ -1,0 +1,155 @@
+"""The dock's own endpoints: learnwares, search by specification, registered tasks."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from catalogue import Learnware, Page, parse_card, parse_filter
+from indexer.store import CONFIG_FILE, WEIGHTS_FILE
+from serving.parts import Parts
+from serving.requests import limited, read_body
+from serving.routing import find_learnware
+from serving.tasks import TASK_ID_LENGTH, Task
+from serving.wire import PAGE, RANKING, parse_object
+from specification import MAX_SPECIFICATION_BYTES, Specification
+from specification.errors import InvalidInput, NotFound
+
+MAX_UPLOAD_BYTES = 2**30
+MAX_CARD_BYTES = 2**20
+UPLOADS = ("card", "specification", "adapter_config", "adapter_model")
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+router = APIRouter()
+
+
+@router.get("/learnwares")
+async def list_learnwares(
+    parts: Parts, where: str = "", query: str = "", limit: Limit = 100, after: str | None = None
+) -> dict[str, Any]:
+    """Lists learnwares that pass a filter, by id; with ``query`` the best matching descriptions instead."""
+    condition = parse_filter(where)
+    if not query.strip():
+        page = await run_in_threadpool(parts.catalogue.scroll, condition, limit, after)
+        return _json(PAGE, page)
+    async with parts.encoding:
+        found = await run_in_threadpool(parts.retriever.find, query, limit, condition)
+    return _json(PAGE, Page(tuple(found), None))
+
+
+@router.get("/learnwares/facets")
+def count_values(parts: Parts, field: str, where: str = "", limit: Limit = 100) -> dict[str, Any]:
+    """Counts the values of a field."""
+    return {"field": field, "values": parts.catalogue.facets(field, parse_filter(where), limit)}
+
+
+@router.get("/learnwares/{reference}")
+def get_learnware(parts: Parts, reference: str) -> Learnware:
+    """Returns a learnware by id or name."""
+    return _required(parts, reference)
+
+
+@router.get("/learnwares/{reference}/specification", response_class=Response)
+def get_specification(parts: Parts, reference: str) -> Response:
+    """Returns a learnware's specification file."""
+    data = parts.catalogue.specification_files([_required(parts, reference)])[0]
+    return Response(data, media_type="application/octet-stream")
+
+
+@router.post("/learnwares", status_code=201)
+async def submit_learnware(request: Request, parts: Parts) -> Learnware:
+    """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``."""
+    bounded = limited(request, MAX_UPLOAD_BYTES)
+    async with bounded.form(max_files=4, max_fields=4, max_part_size=MAX_CARD_BYTES) as form:
+        with tempfile.TemporaryDirectory(prefix="slmdock-upload-") as folder:
+            adapter = Path(folder)
+            card = parse_card(parse_object(await _part(form, "card", MAX_CARD_BYTES)))
+            data = await _part(form, "specification", MAX_SPECIFICATION_BYTES)
+            specification = await run_in_threadpool(Specification.from_bytes, data)
+            await run_in_threadpool(_save, form, adapter)
+            async with parts.writing:
+                return await run_in_threadpool(parts.indexer.submit, adapter, specification, card)
+
+
+@router.post("/search")
+async def search(request: Request, parts: Parts, where: str = "", limit: Limit = 10) -> dict[str, Any]:
+    """Ranks learnwares for the task whose specification file is the request's body."""
+    condition = parse_filter(where)
+    data = await read_body(request, MAX_SPECIFICATION_BYTES)
+    specification = await run_in_threadpool(Specification.from_bytes, data)
+    ranking = await run_in_threadpool(parts.retriever.search, specification, limit, condition)
+    return _json(RANKING, ranking)
+
+
+@router.post("/v1/tasks")
+async def register_task(request: Request, parts: Parts) -> Task:
+    """Registers the task whose specification file is the body; its decision is taken now, once."""
+    data = await read_body(request, MAX_SPECIFICATION_BYTES)
+    specification = await run_in_threadpool(Specification.from_bytes, data)
+    return await run_in_threadpool(_register, parts, specification)
+
+
+@router.get("/v1/tasks/{id}")
+def get_task(parts: Parts, id: str) -> Task:
+    """Returns a registered task."""
+    task = parts.tasks.get(id)
+    if task is None:
+        raise NotFound(f"task {id[:80]!r} is not registered")
+    return task
+
+
+def _register(parts: Parts, specification: Specification) -> Task:
+    id = specification.digest[:TASK_ID_LENGTH]
+    known = parts.tasks.get(id)
+    if known is not None:
+        return known
+    decision = parts.retriever.search(specification, 1, parts.servable).decision
+    task = Task(
+        id=id,
+        learnware=decision.learnware.id if decision.learnware else None,
+        fit=decision.fit,
+        threshold=decision.threshold,
+        reason=decision.reason,
+        created=int(time.time()),
+    )
+    parts.tasks.put(task)
+    return task
+
+
+def _required(parts: Parts, reference: str) -> Learnware:
+    learnware = find_learnware(parts.catalogue, reference)
+    if learnware is None:
+        raise NotFound(f"no learnware {reference[:200]!r}")
+    return learnware
+
+
+async def _part(form: FormData, name: str, limit: int) -> bytes:
+    """Returns a part of the form, sent as a field or as a file."""
+    part = form.get(name)
+    if part is None:
+        raise InvalidInput(f"the form lacks {name!r}; it needs {', '.join(UPLOADS)}")
+    data = await part.read(limit + 1) if isinstance(part, UploadFile) else part.encode()
+    if len(data) > limit:
+        raise InvalidInput(f"{name}: more than {limit} bytes")
+    return data
+
+
+def _save(form: FormData, folder: Path) -> None:
+    """Writes the adapter under the names we give; the sender's file names are never used."""
+    for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
+        part = form.get(name)
+        if not isinstance(part, UploadFile):
+            raise InvalidInput(f"the form lacks the file {name!r}; it needs {', '.join(UPLOADS)}")
+        with (folder / file).open("wb") as target:
+            shutil.copyfileobj(part.file, target)
+
+
+def _json(adapter: Any, value: object) -> dict[str, Any]:
+    dumped: dict[str, Any] = adapter.dump_python(value, mode="json")
+    return dumped

@@ -1,0 +1,83 @@
+"""Runs the gateway and its engine together until one of them, or the operator, ends it."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from serving.gateway import create_app
+from serving.parts import GatewayParts
+from specification.errors import InvalidInput
+
+BACKLOG = 2048
+SHUTDOWN_SECONDS = 10
+
+
+async def serve(
+    parts: GatewayParts, host: str = "127.0.0.1", port: int = 8000, ready: Callable[[str], None] = print
+) -> None:
+    """Listens at once, starts the engine, calls ``ready`` with the URL, and returns after SIGINT or SIGTERM.
+
+    Until the engine is up, /ready says 503. Port 0 takes a free one. Signals are seen in the main thread only;
+    elsewhere cancel the task.
+
+    Raises:
+        InvalidInput: the address cannot be listened on. EngineError: the engine does not start.
+    """
+    listener = _listen(host, port)
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    config = uvicorn.Config(
+        create_app(parts),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    server = _Server(config)
+    listening = asyncio.create_task(server.serve(sockets=[listener]))
+    starting = asyncio.create_task(parts.engine.start())
+    try:
+        await asyncio.wait({listening, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            ready(url)
+            await listening
+    finally:
+        server.should_exit = True
+        starting.cancel()
+        await asyncio.gather(starting, listening, return_exceptions=True)
+        listener.close()
+        await parts.engine.stop()
+
+
+class _Server(uvicorn.Server):
+    """A server whose signals end it quietly: uvicorn's own would be raised again before the engine stops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGINT, signal.SIGTERM)
+        with contextlib.suppress(RuntimeError, ValueError):
+            for number in caught:
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+        with contextlib.suppress(RuntimeError, ValueError):
+            for number in caught:
+                loop.remove_signal_handler(number)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise InvalidInput(f"cannot listen on {host}:{port}: {error}; choose another --port") from None
+    return listener

@@ -1,0 +1,58 @@
+"""Registered tasks: a user's specification once, and from then on the decision drawn from it, by id."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from catalogue.learnware import ID_PATTERN
+from specification.errors import InvalidInput
+from specification.files import write_atomically
+
+TASK_ID_LENGTH = 16
+TASK_ID_PATTERN = r"^[0-9a-f]{16}\Z"
+
+
+class Task(BaseModel):
+    """A task and who answers it. ``id`` begins the specification's digest, so a task is registered once.
+
+    ``learnware`` is the id of the chosen learnware, None where none fitted and the base model answers.
+    ``created`` is in Unix seconds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    learnware: Annotated[str, Field(pattern=ID_PATTERN)] | None
+    fit: float
+    threshold: float
+    reason: str
+    created: int
+
+
+class TaskStore:
+    """Tasks as files in one folder, written so that they survive a crash."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, id: str) -> Task | None:
+        """Returns the task, None if there is none of that id.
+
+        Raises:
+            InvalidInput: its file was altered and cannot be read.
+        """
+        if re.match(TASK_ID_PATTERN, id) is None or not self._file(id).is_file():
+            return None
+        try:
+            return Task.model_validate_json(self._file(id).read_bytes())
+        except ValidationError:
+            raise InvalidInput(f"task {id}: its record is damaged; register the task again") from None
+
+    def put(self, task: Task) -> None:
+        """Writes the task; when it returns, the task is durable."""
+        write_atomically(self._file(task.id), task.model_dump_json().encode())
+
+    def _file(self, id: str) -> Path:
+        return self.root / f"{id}.json"

@@ -1,0 +1,108 @@
+"""The JSON that goes over the wire: errors in OpenAI's shape, and our records in and out."""
+
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from catalogue import Filter, Learnware, Match, Page
+from retriever import Ranking
+from specification.errors import DockError, InvalidInput
+
+PAGE: TypeAdapter[Page] = TypeAdapter(Page)
+RANKING: TypeAdapter[Ranking] = TypeAdapter(Ranking)
+
+
+class ModelEntry(BaseModel):
+    """One line of ``/v1/models``: ``id`` can be sent as ``model``; ``learnware`` is the catalogue's id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "slmdock"
+    learnware: str | None = None
+
+    @classmethod
+    def of(cls, learnware: Learnware) -> "ModelEntry":
+        return cls(
+            id=learnware.engine_name,
+            created=learnware.created,
+            owned_by=learnware.owner,
+            learnware=learnware.id,
+        )
+
+
+class ModelList(BaseModel):
+    """A page of ``/v1/models``; ``next`` goes into ``after`` for the page behind it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["list"] = "list"
+    data: list[ModelEntry]
+    has_more: bool
+    next: str | None
+
+
+class Readiness(BaseModel):
+    """Which parts of the dock can do their work."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ready: bool
+    engine: bool
+    catalogue: bool
+
+
+def error_body(message: str, kind: str, code: str, param: str | None = None) -> dict[str, Any]:
+    """Returns an error as OpenAI's clients understand it."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_code(error: type[DockError]) -> str:
+    """Returns the code of an error class: ``InvalidSpecification`` is ``invalid_specification``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.__name__).lower()
+
+
+def parse_object(data: bytes) -> dict[str, object]:
+    """Returns the JSON object in ``data``.
+
+    Raises:
+        InvalidInput: not UTF-8, not JSON, not an object, nested too deeply, or with NaN or Infinity in it.
+    """
+    try:
+        found = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"the request's body is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"the request's body is a JSON {type(found).__name__}, expected an object")
+    return found
+
+
+def filter_text(where: Filter) -> str:
+    """Returns a filter as ``catalogue.parse_filter`` reads it.
+
+    Raises:
+        InvalidInput: a value holds a comma or a bar, which the text form cannot carry.
+    """
+    parts: list[str] = []
+    for condition in where.conditions:
+        if isinstance(condition, Match):
+            if any(mark in value for value in condition.values for mark in ",|"):
+                raise InvalidInput(f"filter on {condition.field}: a value with ',' or '|' cannot be sent")
+            parts.append(f"{condition.field}={'|'.join(condition.values)}")
+            continue
+        bounds = {">=": condition.at_least, "<=": condition.at_most}
+        parts += [f"{condition.field}{sign}{bound}" for sign, bound in bounds.items() if bound is not None]
+    return ",".join(parts)
+
+
+def header_safe(text: str, limit: int = 500) -> str:
+    """Returns ``text`` as one line that any HTTP header can carry."""
+    return " ".join(text.split())[:limit].encode("ascii", "replace").decode("ascii")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

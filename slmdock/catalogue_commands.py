@@ -1,0 +1,232 @@
+"""Commands around the catalogue: spec, submit, ingest, list, show, search, base."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from catalogue import parse_card, parse_filter
+from indexer import BaseModels, Report, cached_specification
+from indexer import ingest as ingest_all
+from indexer.bulk import MAX_MANIFEST_LINE
+from serving.wire import RANKING
+from slmdock import output
+from slmdock.context import Context
+from slmdock.dock import cache_folder
+from specification import Specification, read_examples, specify
+from specification.errors import InvalidInput
+
+base_app = typer.Typer(
+    no_args_is_help=True, help="The base models that adapters may stand on.", rich_markup_mode=None
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Where = Annotated[str, typer.Option(help="Filter, for instance 'domain=finance|law,rank<=16'.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")]
+SPECIFICATION_SUFFIX = ".safetensors"
+
+
+def spec(
+    context: typer.Context,
+    examples: Annotated[Path, typer.Argument(help="JSON Lines file, a field 'text' per line.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write; default: beside the input.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Points of the reduced set; default: min(32, n/2).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a specification from examples, on this machine. The file holds no text."""
+    dock: Context = context.obj
+    texts = [example.text for example in read_examples(examples)]
+    with output.progress_bar("encoding", "texts") as progress:
+        specification = specify(texts, dock.encoder(), size, progress)
+    target = out or Path(examples.name).with_suffix(".specification" + SPECIFICATION_SUFFIX)
+    try:
+        specification.save(target)
+    except OSError as error:
+        raise InvalidInput(f"{target} cannot be written ({error.strerror}); choose another with --out") from None
+    if as_json:
+        output.print_json({"file": str(target), **output.specification_json(specification)})
+        return
+    print(
+        f"{target}: {len(specification.reduced_set)} points for {specification.sample_size} texts, "
+        f"compression error {specification.section.compression_error:.3f} (MMD), "
+        f"encoder {specification.section.encoder}"
+    )
+
+
+def submit(
+    context: typer.Context,
+    adapter: Annotated[Path, typer.Argument(help="Folder that PEFT's save_pretrained wrote.")],
+    examples: Annotated[Path | None, typer.Option(help="Examples of what it is good at (JSON Lines).")] = None,
+    specification: Annotated[Path | None, typer.Option(help="A ready specification instead of examples.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name; default: the folder's.")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="JSON file with name, description, domain, task_type, licence, tags …")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take one learnware in: check it, store it, make it findable."""
+    dock: Context = context.obj
+    if (examples is None) == (specification is None):
+        raise InvalidInput("give either --examples or --specification")
+    fields = _read_card(card) if card else {}
+    parsed = parse_card({"name": adapter.resolve().name, **fields, **({"name": name} if name else {})})
+    made = Specification.load(specification) if specification else _specify(dock, examples)
+    access = dock.access()
+    try:
+        learnware = access.submit(adapter, made, parsed)
+    finally:
+        access.close()
+    if as_json:
+        output.print_json(learnware.model_dump(mode="json"))
+    else:
+        print(f"{learnware.name} version {learnware.version} is in, as {learnware.id}")
+
+
+def ingest(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Folder of adapter folders, or a JSON Lines manifest.")],
+    as_json: Json = False,
+) -> None:
+    """Take many learnwares in; run it again to go on after an interruption."""
+    dock: Context = context.obj
+    access = dock.access()
+    try:
+        with output.progress_bar("ingesting", "learnwares") as progress:
+            report = ingest_all(source, dock.encoder(), cache_folder() / "specifications", access.submit, progress)
+    finally:
+        access.close()
+    _print_report(report, as_json)
+    if report.refused:
+        raise typer.Exit(2)
+
+
+def list_learnwares(
+    context: typer.Context,
+    where: Where = "",
+    query: Annotated[str, typer.Option(help="Words to look for in names and descriptions.")] = "",
+    limit: Limit = 100,
+    after: Annotated[str | None, typer.Option(help="Go on behind this id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List learnwares, or find some by their description."""
+    dock: Context = context.obj
+    access = dock.access()
+    chosen = parse_filter(where)
+    following = None
+    try:
+        if query:
+            found = access.find(query, limit, chosen)
+        else:
+            page = access.learnwares(chosen, limit, after)
+            found, following = list(page.learnwares), page.next
+    finally:
+        access.close()
+    if as_json:
+        output.print_json({"learnwares": [item.model_dump(mode="json") for item in found], "next": following})
+        return
+    output.console().print(output.learnware_table(found))
+    if following:
+        print(f"more: --after {following}")
+
+
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name or id of a learnware.")],
+    as_json: Json = False,
+) -> None:
+    """Show everything the dock knows of a learnware."""
+    access = context.obj.access()
+    try:
+        learnware = access.learnware(name)
+    finally:
+        access.close()
+    if as_json:
+        output.print_json(learnware.model_dump(mode="json"))
+    else:
+        output.console().print(output.learnware_details(learnware))
+
+
+def search(
+    context: typer.Context,
+    task: Annotated[Path, typer.Argument(help="Examples of the task (JSON Lines), or a specification file.")],
+    where: Where = "",
+    limit: Limit = 10,
+    as_json: Json = False,
+) -> None:
+    """Find the learnwares that fit a task. Only the specification leaves this process, never a text."""
+    dock: Context = context.obj
+    chosen = parse_filter(where)
+    specification = Specification.load(task) if task.suffix == SPECIFICATION_SUFFIX else _specify(dock, task)
+    access = dock.access()
+    try:
+        ranking = access.search(specification, limit, chosen)
+    finally:
+        access.close()
+    if as_json:
+        output.print_json(RANKING.dump_python(ranking, mode="json"))
+        return
+    output.console().print(output.ranking_table(ranking))
+    print(output.decision_line(ranking))
+
+
+@base_app.command("add")
+def add_base(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name, as adapters give it in base_model_name_or_path.")],
+    folder: Annotated[Path, typer.Argument(help="Folder in the transformers format.")],
+) -> None:
+    """Make a base model known to the dock."""
+    base = _bases(context.obj).add(name, folder)
+    print(f"{base.name}: {len(base.modules)} linear modules, configuration {base.config_sha256[:12]}")
+
+
+@base_app.command("list")
+def list_bases(context: typer.Context, as_json: Json = False) -> None:
+    """List the base models the dock knows."""
+    bases = _bases(context.obj)
+    found = [bases.get(name) for name in bases.names()]
+    if as_json:
+        output.print_json([base.model_dump(mode="json", exclude={"modules"}) for base in found])
+        return
+    for base in found:
+        print(f"{base.name}: {base.folder}")
+
+
+def _bases(dock: Context) -> BaseModels:
+    return BaseModels(dock.config.folder / "bases.json")
+
+
+def _specify(dock: Context, examples: Path | None) -> Specification:
+    assert examples is not None
+    with output.progress_bar("encoding", "texts") as progress:
+        return cached_specification(examples, dock.encoder(), cache_folder() / "specifications", progress)
+
+
+def _read_card(file: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(file.read_bytes()[:MAX_MANIFEST_LINE])
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"card {file}: not a readable JSON file ({error})") from None
+    if not isinstance(fields, dict):
+        raise InvalidInput(f"card {file}: a JSON {type(fields).__name__}, expected an object")
+    return fields
+
+
+def _print_report(report: Report, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            {
+                "accepted": [item.model_dump(mode="json") for item in report.accepted],
+                "refused": [{"item": label, "reason": reason} for label, reason in report.refused],
+            }
+        )
+        return
+    output.console().print(output.learnware_table(report.accepted))
+    for label, reason in report.refused:
+        print(f"refused: {label}: {reason}")
+    print(f"{len(report.accepted)} in, {len(report.refused)} refused")

@@ -1,0 +1,78 @@
+"""The command line, ``slmdock``. Errors go to standard error in one line; exit code 2 means bad input."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slmdock import catalogue_commands, serving_commands
+from slmdock.context import Context
+from slmdock.dock import DockConfig, default_folder
+from specification import DEFAULT_ENCODER
+from specification.errors import DockError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Find the small language model that fits a task, and serve it.",
+)
+app.add_typer(catalogue_commands.base_app, name="base")
+for command in (
+    catalogue_commands.spec,
+    catalogue_commands.submit,
+    catalogue_commands.ingest,
+    catalogue_commands.search,
+    catalogue_commands.show,
+    serving_commands.serve,
+    serving_commands.demo,
+    serving_commands.doctor,
+):
+    app.command()(command)
+app.command("list")(catalogue_commands.list_learnwares)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    dock: Annotated[
+        Path | None, typer.Option(envvar="SLMDOCK_HOME", help="Folder of the dock.", show_default=False)
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="SLMDOCK_URL", help="Use the dock behind this gateway instead of a folder."),
+    ] = None,
+    qdrant: Annotated[
+        str | None,
+        typer.Option(envvar="SLMDOCK_QDRANT_URL", help="Qdrant server; default: embedded in the folder."),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(envvar="SLMDOCK_ENCODER", help="Sentence encoder: packaged name, folder or hub id.")
+    ] = DEFAULT_ENCODER,
+) -> None:
+    """Options for every command. A Qdrant server's key is taken from SLMDOCK_QDRANT_API_KEY."""
+    import os
+
+    from catalogue import ServerAddress
+
+    server = ServerAddress(qdrant, os.environ.get("SLMDOCK_QDRANT_API_KEY")) if qdrant else None
+    context.obj = Context(DockConfig((dock or default_folder()).resolve(), encoder, server), url)
+
+
+def main() -> None:
+    """Runs the command line; turns errors into one line and an exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app(standalone_mode=True)
+    except DockError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,48 @@
+"""What every command needs: the options before the command's name, and the dock they lead to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from catalogue import Card, Filter, Learnware, Page
+from retriever import Ranking
+from slmdock.dock import Dock, DockConfig, announced
+from specification import Encoder, SentenceEncoder, Specification
+
+
+class DockAccess(Protocol):
+    """What commands ask of a dock: the same in this process and through a gateway's HTTP interface."""
+
+    def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware: ...
+
+    def search(self, task: Specification, limit: int, where: Filter) -> Ranking: ...
+
+    def find(self, text: str, limit: int, where: Filter) -> list[Learnware]: ...
+
+    def learnwares(self, where: Filter, limit: int, after: str | None = None) -> Page: ...
+
+    def learnware(self, name: str) -> Learnware: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """The options before the command's name."""
+
+    config: DockConfig
+    url: str | None
+    api_key: str | None = None
+
+    def encoder(self) -> Encoder:
+        """The encoder on this machine; texts never leave it."""
+        return SentenceEncoder(self.config.encoder)
+
+    def access(self) -> DockAccess:
+        """The dock: through ``--url``, through the gateway that holds its folder, or opened here."""
+        url = self.url or announced(self.config.folder)
+        if url is None:
+            return Dock(self.config)
+        from serving import DockClient
+
+        return DockClient(url)

@@ -1,0 +1,250 @@
+"""The demo's main job: learnwares in, users' tasks through search, decision and gateway, one table out.
+
+The users talk to the gateway as anyone would: their specification over HTTP, their prompts by the ``openai``
+client. Nothing here reaches into the dock to make the table look better.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from openai import AsyncOpenAI
+from rich.table import Table
+from rich.text import Text
+
+from indexer import cached_specification, ingest
+from retriever import Ranking
+from serving import DockClient, Task
+from slmdock import output
+from slmdock.demo.models import DEMO_BASE, DemoModels, Scale, build_models
+from slmdock.demo.texts import LEARNWARE_TASKS, USER_TASKS
+from slmdock.dock import Dock, DockConfig, cache_folder
+from slmdock.stack import StackConfig, run_stack
+from specification import Example, Specification, read_examples
+from specification.errors import InvalidInput
+
+PROMPTS = 24
+SAMPLE = 48
+MAX_TOKENS = 8
+IN_FLIGHT = 64
+CONTEXT_TOKENS = 512
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoDock:
+    """The demo's models and the dock that holds them."""
+
+    models: DemoModels
+    dock: Dock
+
+
+@dataclass(frozen=True)
+class User:
+    """One user: the sketch of the task, made from examples that are not among the prompts to be answered."""
+
+    name: str
+    specification: Specification
+    prompts: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. Scores are shares of exactly right answers in [0, 1]."""
+
+    task: str
+    chosen: str | None
+    nearest: str
+    fit: float
+    base: float
+    score: float
+    best: float
+    best_learnware: str
+    tokens_per_second: float
+
+
+def prepare(home: Path, scale: Scale, say: Say) -> DemoDock:
+    """Trains what is missing and takes the learnwares in; what is there already is kept."""
+    started = time.monotonic()
+    models = build_models(home / "models", scale, progress=True)
+    say(f"models ready after {time.monotonic() - started:.0f} s, in {models.folder}")
+    dock = Dock(DockConfig(home / "dock"))
+    dock.bases.add(DEMO_BASE, models.base)
+    manifest = home / "learnwares.jsonl"
+    manifest.write_text("".join(json.dumps(_manifest_line(models, task)) + "\n" for task in models.adapters))
+    with output.progress_bar("ingesting", "learnwares") as progress:
+        report = ingest(manifest, dock.encoder, cache_folder() / "specifications", dock.submit, progress)
+    if report.refused:
+        raise InvalidInput(f"{len(report.refused)} demo learnwares were refused: {report.refused[0]}")
+    say(f"{len(report.accepted)} learnwares in the catalogue after {time.monotonic() - started:.0f} s")
+    return DemoDock(models, dock)
+
+
+async def serve_demo(demo: DemoDock, port: int, say: Say) -> None:
+    """Leaves the demo's stack running and prints three commands to try."""
+    examples = demo.models.users["nurse-hotline"]
+    question = json.dumps({"model": "auto", "max_tokens": MAX_TOKENS, "temperature": 0, "messages": [
+        {"role": "user", "content": read_examples(examples)[0].text}]})  # fmt: skip
+    quoted = question.replace("'", "'\\''")
+
+    def ready(url: str) -> None:
+        print(f"serving at {url}; try, in another terminal:\n")
+        print(f"  .venv/bin/slmdock --url {url} search {examples}\n")
+        print(f"  curl -si {url}/v1/chat/completions -H 'content-type: application/json' -d '{quoted}'\n")
+        print(f"  .venv/bin/slmdock --url {url} list\n\nCtrl-C ends it.", flush=True)
+
+    await run_stack(demo.dock, _stack(port), say, ready)
+
+
+async def run(demo: DemoDock, say: Say) -> list[Row]:
+    """Runs the users' tasks against the demo's stack, prints the table and, as the last line, JSON."""
+    started = time.monotonic()
+    users = [_user(name, demo) for name in USER_TASKS]
+    say(f"{len(users)} users' tasks specified after {time.monotonic() - started:.0f} s; starting vLLM")
+    loop = asyncio.get_running_loop()
+    listening: asyncio.Future[str] = loop.create_future()
+    stack = asyncio.create_task(run_stack(demo.dock, _stack(0), say, listening.set_result))
+    try:
+        url = await _first(stack, listening)
+        say(f"gateway and vLLM ready after {time.monotonic() - started:.0f} s, at {url}")
+        rows = await _measure(users, url, sorted(demo.models.adapters))
+    finally:
+        stack.cancel()
+        await asyncio.gather(stack, return_exceptions=True)
+    _print(rows, time.monotonic() - started)
+    return rows
+
+
+async def _first(stack: asyncio.Task[None], listening: asyncio.Future[str]) -> str:
+    """Returns the gateway's URL, or raises what ended the stack before it listened."""
+    waiting: set[asyncio.Future[None] | asyncio.Future[str]] = {stack, listening}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if stack.done():
+        stack.result()
+    return listening.result()
+
+
+def _stack(port: int) -> StackConfig:
+    return StackConfig(base=DEMO_BASE, port=port, kv_cache_gib=1, max_loras=16, max_model_len=CONTEXT_TOKENS)
+
+
+def _manifest_line(models: DemoModels, task: str) -> dict[str, object]:
+    about = LEARNWARE_TASKS[task]
+    return {
+        "name": about.name,
+        "adapter": str(models.adapters[task]),
+        "examples": str(models.examples[task]),
+        "description": about.description,
+        "domain": about.domain,
+        "task_type": about.task_type,
+        "tags": list(about.tags),
+        "licence": "apache-2.0",
+        "languages": ["en"],
+        "owner": "slmdock-demo",
+    }
+
+
+def _user(name: str, demo: DemoDock) -> User:
+    examples = read_examples(demo.models.users[name])
+    sample = demo.models.folder.parent / "users" / f"{name}.jsonl"
+    sample.parent.mkdir(exist_ok=True)
+    lines = [json.dumps({"text": item.text}) for item in examples[PROMPTS : PROMPTS + SAMPLE]]
+    sample.write_text("\n".join(lines))
+    specification = cached_specification(sample, demo.dock.encoder, cache_folder() / "specifications")
+    return User(name, specification, tuple(examples[:PROMPTS]))
+
+
+async def _measure(users: Sequence[User], url: str, learnwares: Sequence[str]) -> list[Row]:
+    with DockClient(url) as dock:
+        rankings = [await asyncio.to_thread(dock.search, user.specification) for user in users]
+        tasks = [await asyncio.to_thread(dock.register_task, user.specification) for user in users]
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", timeout=300, max_retries=0) as client:
+        await _answers(client, DEMO_BASE, users[0].prompts[:1], asyncio.Semaphore(1))
+        gate = asyncio.Semaphore(IN_FLIGHT)
+        answers = [_timed(client, f"task:{task.id}", user, gate) for user, task in zip(users, tasks, strict=True)]
+        measured = await asyncio.gather(*answers)
+        scores = await _score_all(client, users, [DEMO_BASE, *learnwares])
+    return [
+        _row(user, ranking, task, timed, {name: scores[user.name, name] for name in (DEMO_BASE, *learnwares)})
+        for user, ranking, task, timed in zip(users, rankings, tasks, measured, strict=True)
+    ]
+
+
+async def _timed(client: AsyncOpenAI, model: str, user: User, gate: asyncio.Semaphore) -> tuple[float, float]:
+    """Returns score and tokens per second of one user's prompts while all users' prompts are under way."""
+    started = time.monotonic()
+    texts, tokens = await _answers(client, model, user.prompts, gate)
+    return _score(user.prompts, texts), tokens / (time.monotonic() - started)
+
+
+async def _answers(
+    client: AsyncOpenAI, model: str, prompts: Sequence[Example], gate: asyncio.Semaphore
+) -> tuple[list[str], int]:
+    async def ask(example: Example) -> tuple[str, int]:
+        async with gate:
+            answer = await client.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": example.text}],
+                max_tokens=MAX_TOKENS, temperature=0,
+            )  # fmt: skip
+        return answer.choices[0].message.content or "", answer.usage.completion_tokens if answer.usage else 0
+
+    found = await asyncio.gather(*(ask(example) for example in prompts))
+    return [text for text, _ in found], sum(tokens for _, tokens in found)
+
+
+async def _score_all(
+    client: AsyncOpenAI, users: Sequence[User], models: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    """Every model on every user's prompts: what choosing can win at most, and what it would be without."""
+    gate = asyncio.Semaphore(IN_FLIGHT)
+
+    async def score(user: User, model: str) -> tuple[tuple[str, str], float]:
+        texts, _ = await _answers(client, model, user.prompts, gate)
+        return (user.name, model), _score(user.prompts, texts)
+
+    return dict(await asyncio.gather(*(score(user, model) for model in models for user in users)))
+
+
+def _score(prompts: Sequence[Example], answers: Sequence[str]) -> float:
+    right = sum(example.answer.strip() == answer.strip() for example, answer in zip(prompts, answers, strict=True))
+    return right / len(prompts)
+
+
+def _row(user: User, ranking: Ranking, task: Task, timed: tuple[float, float], scores: dict[str, float]) -> Row:
+    nearest = ranking.ranked[0].learnware
+    learnwares = {name: score for name, score in scores.items() if name != DEMO_BASE}
+    best = max(sorted(learnwares), key=lambda name: learnwares[name])
+    return Row(
+        task=user.name,
+        chosen=nearest.name if task.learnware == nearest.id else None,
+        nearest=nearest.name,
+        fit=round(task.fit, 3),
+        base=round(scores[DEMO_BASE], 3),
+        score=round(timed[0], 3),
+        best=round(learnwares[best], 3),
+        best_learnware=best,
+        tokens_per_second=round(timed[1], 1),
+    )
+
+
+def _print(rows: Sequence[Row], seconds: float) -> None:
+    table = Table("user's task", "chosen learnware", "fit", "base", "chosen", "best of all", "tokens/s", box=None)
+    for row in rows:
+        chosen = row.chosen or "none fits → base model"
+        best = f"{row.best:.0%} {row.best_learnware}"
+        table.add_row(
+            row.task, Text(chosen), f"{row.fit:.2f}", f"{row.base:.0%}", f"{row.score:.0%}", Text(best),
+            f"{row.tokens_per_second:.0f}",
+        )  # fmt: skip
+    averages = {name: sum(getattr(row, name) for row in rows) / len(rows) for name in ("base", "score", "best")}
+    table.add_row("average", "", "", *(f"{averages[name]:.0%}" for name in ("base", "score", "best")), "")
+    output.console().print(table)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"{machine}; {PROMPTS} prompts a task, all tasks at once; {seconds:.0f} s in all")
+    output.print_json({"seconds": round(seconds, 1), "averages": averages, "rows": [asdict(row) for row in rows]})

@@ -1,0 +1,88 @@
+"""What commands print: tables for people on standard output, or one JSON document for programs."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import isnan
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from catalogue import Learnware
+from retriever import Ranking
+from specification import Specification
+
+
+def console() -> Console:
+    """A console on standard output; wide where it is no terminal, so that pipes get whole lines."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def print_json(document: object) -> None:
+    """Prints one JSON document on one line."""
+    print(json.dumps(document, ensure_ascii=False))
+
+
+@contextmanager
+def progress_bar(label: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Shows progress on standard error while it is a terminal; yields a callback (done, total)."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def learnware_table(learnwares: Sequence[Learnware]) -> Table:
+    """A listing."""
+    table = Table("name", "version", "domain", "base model", "rank", "texts", "licence", "id", box=None)
+    for item in learnwares:
+        table.add_row(
+            Text(item.name), str(item.version), Text(item.domain), Text(item.base_model), str(item.rank),
+            str(item.sample_size), Text(item.licence), item.id[:16],
+        )  # fmt: skip
+    return table
+
+
+def learnware_details(learnware: Learnware) -> Table:
+    """One learnware, a field a line."""
+    table = Table(show_header=False, box=None)
+    for name, value in learnware.model_dump().items():
+        shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+        table.add_row(Text(name.replace("_", " "), style="bold"), Text(shown or "-"))
+    return table
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """Ranked learnwares with fit and distance."""
+    table = Table("", "learnware", "fit", "MMD", "domain", "description", box=None)
+    for place, item in enumerate(ranking.ranked, 1):
+        distance = "-" if isnan(item.mmd) else f"{item.mmd:.3f}"
+        table.add_row(
+            str(place), Text(item.learnware.name), f"{item.fit:.3f}", distance,
+            Text(item.learnware.domain), Text(item.learnware.description),
+        )  # fmt: skip
+    return table
+
+
+def decision_line(ranking: Ranking) -> str:
+    """The decision in words."""
+    chosen = ranking.decision.learnware
+    head = f"chosen: {chosen.name}" if chosen else "chosen: the base model"
+    return f"{head} ({ranking.decision.reason}; {ranking.candidates} candidates, {1000 * ranking.seconds:.0f} ms)"
+
+
+def specification_json(specification: Specification) -> dict[str, object]:
+    """What a specification says of itself."""
+    return {
+        "digest": specification.digest,
+        "points": len(specification.reduced_set),
+        **specification.section.model_dump(mode="json"),
+        "privacy": specification.privacy.model_dump(mode="json"),
+    }

@@ -1,0 +1,186 @@
+"""Every check at the door, on real adapters that PEFT wrote and that were then spoilt."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from indexer import BaseModels, read_adapter
+from specification.errors import InvalidAdapter, TooLarge
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+Spoil = Callable[[Path], None]
+
+
+@pytest.fixture
+def folder(adapter: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(adapter, tmp_path / "adapter"))
+
+
+def with_config(**fields: object) -> Spoil:
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_text())
+        (folder / CONFIG).write_text(json.dumps(config | fields))
+
+    return spoil
+
+
+def with_tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Spoil:
+    def spoil(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, folder / WEIGHTS)
+
+    return spoil
+
+
+def first(tensors: dict[str, torch.Tensor], side: str) -> str:
+    return next(name for name in sorted(tensors) if f"lora_{side}" in name)
+
+
+def poison(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[first(tensors, "A")][0, 0] = float("nan")
+
+
+def overflow(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[first(tensors, "B")][0, 0] = float("inf")
+
+
+def widen(tensors: dict[str, torch.Tensor]) -> None:
+    name = first(tensors, "A")
+    tensors[name] = torch.ones(4, tensors[name].shape[1] + 1)
+
+
+def divorce(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[first(tensors, "B")]
+
+
+def silence(tensors: dict[str, torch.Tensor]) -> None:
+    for name in tensors:
+        if "lora_B" in name:
+            tensors[name].zero_()
+
+
+def rename(tensors: dict[str, torch.Tensor]) -> None:
+    name = first(tensors, "A")
+    tensors[name.replace("layers.0", "layers.99")] = tensors.pop(name)
+
+
+def smuggle(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["base_model.model.lm_head.weight"] = torch.ones(2, 2)
+
+
+def count(tensors: dict[str, torch.Tensor]) -> None:
+    name = first(tensors, "A")
+    tensors[name] = tensors[name].to(torch.int32)
+
+
+def only_pickle(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+
+
+def no_config(folder: Path) -> None:
+    (folder / CONFIG).unlink()
+
+
+def link(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder.parent / "elsewhere")
+    (folder / WEIGHTS).symlink_to(folder.parent / "elsewhere")
+
+
+def dots(folder: Path) -> None:
+    (folder / "..adapter_model.safetensors").write_text("")
+
+
+def truncate(folder: Path) -> None:
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
+
+
+def not_json(folder: Path) -> None:
+    (folder / CONFIG).write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (only_pickle, r"only adapter_model\.bin, which can run code"),
+        (no_config, r"no adapter_config\.json"),
+        (link, "symbolic link"),
+        (dots, r"a name with '\.\.'"),
+        (truncate, "not a readable safetensors file"),
+        (not_json, "not JSON"),
+        (with_config(base_model_name_or_path="another"), r"base model 'another' is not known.*tiny-base"),
+        (with_config(base_model_name_or_path="../../etc"), "is not known"),
+        (with_config(r=4096), "field 'r'.*256.*4096"),
+        (with_config(r=8), r"shape \(4, 128\) != \(8, 128\)"),
+        (with_config(peft_type="IA3"), "field 'peft_type'"),
+        (with_config(use_dora=True), "field 'use_dora'"),
+        (with_config(modules_to_save=["lm_head"]), "field 'modules_to_save'"),
+        (with_config(bias="all"), "field 'bias'"),
+        (with_config(rank_pattern={"q_proj": 2}), "field 'rank_pattern'"),
+        (with_config(lora_alpha=float("inf")), "field 'lora_alpha'"),
+        (with_config(auto_mapping={"base_model_class": "Evil"}), "field 'auto_mapping'"),
+        (with_tensors(poison), "holds NaN or Inf"),
+        (with_tensors(overflow), "holds NaN or Inf"),
+        (with_tensors(widen), r"has shape \(4, 129\) != \(4, 128\)"),
+        (with_tensors(divorce), "only one of its two"),
+        (with_tensors(silence), "would change nothing"),
+        (with_tensors(rename), r"no linear module 'model\.layers\.99"),
+        (with_tensors(smuggle), "is no LoRA A or B matrix"),
+        (with_tensors(count), "is I32, not one of"),
+    ],
+)
+def test_is_refused_with_its_reason(folder: Path, bases: BaseModels, spoil: Spoil, message: str) -> None:
+    spoil(folder)
+    with pytest.raises(InvalidAdapter, match=message):
+        read_adapter(folder, bases)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, bases: BaseModels) -> None:
+    with pytest.raises(InvalidAdapter, match="no such folder"):
+        read_adapter(tmp_path / "none", bases)
+
+
+def test_a_file_over_its_limit_is_refused_before_it_is_read(
+    folder: Path, bases: BaseModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.adapter.MAX_WEIGHTS_BYTES", 100)
+    with pytest.raises(TooLarge, match="the limit is 100"):
+        read_adapter(folder, bases)
+
+
+def test_identity_is_the_content_and_the_base_whatever_the_file_says_besides(
+    folder: Path, bases: BaseModels
+) -> None:
+    one = read_adapter(folder, bases)
+    with_config(inference_mode=False, lora_dropout=0.5, revision="main")(folder)
+    save_file(dict(reversed(load_file(folder / WEIGHTS).items())), folder / WEIGHTS, {"format": "other"})
+    (folder / "README.md").write_text("a card")
+    assert read_adapter(folder, bases).id == one.id
+    with_config(lora_alpha=99)(folder)
+    assert read_adapter(folder, bases).id != one.id
+
+
+def test_identity_depends_on_every_weight(folder: Path, bases: BaseModels) -> None:
+    one = read_adapter(folder, bases)
+
+    def nudge(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[first(tensors, "B")][0, 0] += 1e-3
+
+    with_tensors(nudge)(folder)
+    assert read_adapter(folder, bases).id != one.id
+
+
+def test_bfloat16_weights_are_taken(folder: Path, bases: BaseModels) -> None:
+    def halve(tensors: dict[str, torch.Tensor]) -> None:
+        for name in tensors:
+            tensors[name] = tensors[name].to(torch.bfloat16)
+
+    with_tensors(halve)(folder)
+    assert read_adapter(folder, bases).rank == 4

@@ -1,0 +1,86 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from catalogue import Card
+from indexer import Indexer
+from specification import Specification, specify
+from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput
+from tests.conftest import make_specification
+from tests.serving import tiny
+
+
+@pytest.fixture(scope="module")
+def specifications(encoder: object) -> list[Specification]:
+    topics = ["the price of wheat", "a broken arm", "a prime number"]
+    texts = [[f"What do you think of {topic}, case {number}?" for number in range(20)] for topic in topics]
+    return [specify(some, encoder) for some in texts]  # type: ignore[arg-type]
+
+
+def test_a_submitted_learnware_is_in_store_and_catalogue(
+    indexer: Indexer, adapter: Path, specifications: list[Specification]
+) -> None:
+    card = Card(name="wheat", description="Answers about wheat", domain="farming", tags=("crops",))
+    learnware = indexer.submit(adapter, specifications[0], card)
+    assert indexer.catalogue.get([learnware.id]) == [learnware]
+    assert (learnware.base_model, learnware.rank, learnware.version) == (tiny.BASE_NAME, 4, 1)
+    assert learnware.sample_size == 20
+    assert list(indexer.store.ids()) == [learnware.id]
+    stored = indexer.store.path_of(learnware.id)
+    assert sum(file.stat().st_size for file in stored.iterdir()) == learnware.adapter_bytes
+    assert indexer.catalogue.specification_files([learnware]) == [specifications[0].to_bytes()]
+
+
+def test_the_same_adapter_twice_is_one_learnware_with_the_new_specification(
+    indexer: Indexer, adapter: Path, specifications: list[Specification], tmp_path: Path
+) -> None:
+    first = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    again = indexer.submit(shutil.copytree(adapter, tmp_path / "copy"), specifications[1], Card(name="wheat"))
+    assert (again.id, again.version, again.created) == (first.id, first.version, first.created)
+    assert indexer.catalogue.count() == 1
+    assert indexer.catalogue.specification_files([again]) == [specifications[1].to_bytes()]
+    assert indexer.submit(adapter, specifications[1], Card(name="wheat")) == again
+
+
+def test_another_adapter_of_the_same_name_is_the_next_version(
+    indexer: Indexer, adapters: list[Path], specifications: list[Specification]
+) -> None:
+    versions = [indexer.submit(folder, specifications[0], Card(name="wheat")).version for folder in adapters]
+    assert versions == [1, 2, 3]
+    newest = indexer.catalogue.named("wheat")
+    assert newest is not None
+    assert newest.version == 3
+
+
+def test_a_refused_submission_changes_nothing(
+    indexer: Indexer, adapter: Path, specifications: list[Specification], tmp_path: Path
+) -> None:
+    broken = shutil.copytree(adapter, tmp_path / "broken")
+    (broken / "adapter_config.json").unlink()
+    with pytest.raises(InvalidAdapter):
+        indexer.submit(broken, specifications[0], Card(name="wheat"))
+    with pytest.raises(Incomparable, match="sixteen"):
+        indexer.submit(adapter, make_specification(1), Card(name="wheat"))
+    with pytest.raises(InvalidInput, match="name of a base model"):
+        indexer.submit(adapter, specifications[0], Card(name=tiny.BASE_NAME))
+    assert indexer.catalogue.count() == 0
+    assert list(indexer.store.ids()) == []
+
+
+def test_a_failing_catalogue_leaves_no_artefact(
+    indexer: Indexer, adapter: Path, specifications: list[Specification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CatalogueError("disk full")
+
+    monkeypatch.setattr(indexer.catalogue, "_upsert", fail)
+    with pytest.raises(CatalogueError):
+        indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    assert list(indexer.store.ids()) == []
+
+
+@pytest.mark.parametrize("name", ["", "auto", "AUTO", "a/b", "../x", "x" * 97, "a b", ".hidden", "a\n"])
+def test_a_name_that_could_be_mistaken_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        Card(name=name)

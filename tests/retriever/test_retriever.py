@@ -1,0 +1,126 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalogue import CatalogueSettings, EdgeCatalogue, Entry, parse_filter
+from retriever import Retriever, Thresholds
+from specification import EncoderIdentity, Specification, mmd
+from specification.errors import Incomparable, InvalidInput
+from tests.conftest import IDENTITY, make_specification, unit_vectors
+
+MakeEntry = Callable[..., Entry]
+COUNT = 300
+
+
+class EncoderDouble:
+    """A double of an encoder: sixteen dimensions, a vector drawn by the number that the text is."""
+
+    identity: EncoderIdentity = IDENTITY
+
+    def encode(self, texts: list[str], progress: object = None) -> np.ndarray:
+        return np.concatenate([make_specification(int(text)).reduced_set.points[:1] for text in texts])
+
+
+@pytest.fixture
+def retriever(tmp_path: Path, settings: CatalogueSettings, make_entry: MakeEntry) -> Iterator[Retriever]:
+    with EdgeCatalogue.open(tmp_path, settings) as catalogue:
+        statuses = {1: "retired"}
+        catalogue.upsert(
+            [
+                make_entry(seed, domain=f"domain-{seed % 10}", status=statuses.get(seed, "published"))
+                for seed in range(COUNT)
+            ]
+        )
+        yield Retriever(catalogue, EncoderDouble())  # type: ignore[arg-type]
+
+
+def test_the_same_specification_is_found_with_fit_one(retriever: Retriever) -> None:
+    ranking = retriever.search(make_specification(7))
+    assert ranking.ranked[0].learnware.name == "learnware-7"
+    assert ranking.ranked[0].fit == pytest.approx(1, abs=1e-4)
+    assert ranking.ranked[0].mmd == pytest.approx(0, abs=0.02)
+    assert ranking.decision.learnware == ranking.ranked[0].learnware
+    assert len(ranking.ranked) == 10
+    assert ranking.candidates == 100
+
+
+def test_agrees_with_the_exact_search_and_with_mmd_written_out(retriever: Retriever) -> None:
+    recall = []
+    for seed in range(1000, 1020):
+        task = make_specification(seed)
+        exact = retriever.search_exactly(task)
+        assert exact.candidates == COUNT - 1
+        distances = sorted(
+            (mmd(task.reduced_set, make_specification(other).reduced_set, 2.0), other)
+            for other in range(COUNT)
+            if other != 1
+        )
+        assert [item.learnware.name for item in exact.ranked] == [f"learnware-{n}" for _, n in distances[:10]]
+        assert [item.mmd for item in exact.ranked] == pytest.approx([d for d, _ in distances[:10]], abs=1e-3)
+        found = {item.learnware.id for item in retriever.search(task).ranked}
+        recall.append(len(found & {item.learnware.id for item in exact.ranked}) / 10)
+    assert np.mean(recall) >= 0.99
+
+
+def test_retired_learnwares_are_never_chosen(retriever: Retriever) -> None:
+    names = [item.learnware.name for item in retriever.search(make_specification(1), limit=50).ranked]
+    assert "learnware-1" not in names
+
+
+def test_filters_bind(retriever: Retriever) -> None:
+    ranking = retriever.search(make_specification(7), where=parse_filter("domain=domain-3"))
+    assert {item.learnware.domain for item in ranking.ranked} == {"domain-3"}
+
+
+def test_none_fits_is_an_answer(retriever: Retriever) -> None:
+    strict = Retriever(retriever.catalogue, retriever.encoder, Thresholds(task=0.999, prompt=0.999))
+    ranking = strict.search(make_specification(5000))
+    assert ranking.decision.learnware is None
+    assert ranking.decision.fit < 0.999
+    assert "none fits: the nearest" in ranking.decision.reason
+    assert len(ranking.ranked) == 10
+    empty = retriever.search(make_specification(7), where=parse_filter("domain=none"))
+    assert empty.decision.learnware is None
+    assert "passes the filter" in empty.decision.reason
+
+
+def test_a_prompt_is_routed_by_its_own_learnware(retriever: Retriever) -> None:
+    right = sum(
+        retriever.route(str(seed)).ranked[0].learnware.name == f"learnware-{seed}" for seed in range(2, 42)
+    )
+    assert right >= 36
+    ranking = retriever.route("7", limit=3)
+    assert len(ranking.ranked) == 3
+    assert np.isnan(ranking.ranked[0].mmd)
+    assert ranking.ranked[0].fit >= ranking.ranked[1].fit
+
+
+def test_bad_questions_are_refused(retriever: Retriever) -> None:
+    with pytest.raises(InvalidInput, match="limit 0"):
+        retriever.search(make_specification(1), limit=0)
+    with pytest.raises(InvalidInput, match="characters"):
+        retriever.route("  ")
+    task = make_specification(1)
+    other = IDENTITY.model_copy(update={"weights_sha256": "1" * 64, "name": "other"})
+    foreign = Specification(task.reduced_set, task.section.model_copy(update={"encoder": other}))
+    with pytest.raises(Incomparable, match="other"):
+        retriever.search(foreign)
+
+
+def test_equal_distances_go_to_the_smaller_id(retriever: Retriever, make_entry: MakeEntry) -> None:
+    original = make_entry(7)
+    twins = [
+        Entry(
+            original.learnware.model_copy(update={"id": digit * 64, "name": f"twin-{digit}"}),
+            original.specification,
+            original.vector,
+            unit_vectors(1, 0)[0],
+        )
+        for digit in "f0"
+    ]
+    retriever.catalogue.upsert(twins)
+    names = [item.learnware.name for item in retriever.search(make_specification(7), limit=3).ranked]
+    assert names[0] == "twin-0"
+    assert names[2] == "twin-f"

@@ -1,0 +1,107 @@
+"""The gateway over a real socket, spoken to by the dock's own client: the same answers as from inside."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from catalogue import Card, Learnware, parse_filter
+from indexer.store import CONFIG_FILE, WEIGHTS_FILE
+from serving import DockClient, GatewayParts
+from specification.errors import EngineError, InvalidAdapter, InvalidInput, NotFound, TooLarge
+from tests.serving.conftest import Sketch, TinyDock
+from tests.serving.doubles import EngineDouble
+
+Serving = Callable[[GatewayParts], AbstractContextManager[str]]
+
+
+@pytest.fixture
+def client(dock: TinyDock, double: EngineDouble, serving: Serving) -> Iterator[DockClient]:
+    with serving(dock.parts(double)) as url, DockClient(url) as client:
+        yield client
+
+
+@pytest.fixture
+def writer(empty_dock: TinyDock, double: EngineDouble, serving: Serving) -> Iterator[DockClient]:
+    """A client of a dock without learnwares."""
+    with serving(empty_dock.parts(double)) as url, DockClient(url) as client:
+        yield client
+
+
+def test_reads_what_the_catalogue_holds(client: DockClient, dock: TinyDock, sketch: Sketch) -> None:
+    catalogue = dock.indexer.catalogue
+    where = parse_filter("domain=law|space,rank>=1,rank<=8")
+    assert client.health()
+    assert client.learnwares() == catalogue.scroll()
+    assert client.learnwares(where, limit=1) == catalogue.scroll(where, limit=1)
+    assert client.find("about space", 2) == dock.retriever.find("about space", 2)
+    assert client.facets("domain") == {"cooking": 1, "law": 1, "space": 1}
+    assert client.learnware("law") == catalogue.named("law")
+    assert client.specification_file("law") == sketch("law").to_bytes()
+
+
+def test_search_is_the_retriever_s(client: DockClient, dock: TinyDock, sketch: Sketch) -> None:
+    there, here = client.search(sketch("law"), 2), dock.retriever.search(sketch("law"), 2)
+    assert (there.ranked, there.decision, there.candidates) == (here.ranked, here.decision, here.candidates)
+
+
+def test_pages_through(client: DockClient, learnwares: dict[str, Learnware]) -> None:
+    first = client.learnwares(limit=2)
+    second = client.learnwares(limit=2, after=first.next)
+    assert len(first.learnwares + second.learnwares) == len(learnwares)
+    assert second.next is None
+
+
+def test_submits(writer: DockClient, empty_dock: TinyDock, adapters: dict[str, Path], sketch: Sketch) -> None:
+    learnware = writer.submit(adapters["law"], sketch("law"), Card(name="law", tags=("a", "ü")))
+    assert empty_dock.indexer.catalogue.get([learnware.id]) == [learnware]
+    kept = empty_dock.indexer.store.path_of(learnware.id)
+    assert {file.name for file in kept.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
+    assert writer.submit(adapters["law"], sketch("law"), Card(name="law", tags=("a", "ü"))) == learnware
+    assert writer.register_task(sketch("law")).learnware == learnware.id
+
+
+def test_task_that_nothing_fits(writer: DockClient, sketch: Sketch) -> None:
+    task = writer.register_task(sketch("law"))
+    assert task.learnware is None
+    assert task.reason.startswith("none fits")
+
+
+def test_refused_uploads_change_nothing(
+    writer: DockClient, empty_dock: TinyDock, adapters: dict[str, Path], sketch: Sketch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    with pytest.raises(InvalidAdapter, match=CONFIG_FILE):
+        writer.submit(broken, sketch("law"), Card(name="law"))
+    (broken / CONFIG_FILE).write_bytes((adapters["law"] / CONFIG_FILE).read_bytes())
+    (broken / WEIGHTS_FILE).write_bytes(b"no tensors")
+    with pytest.raises(InvalidAdapter):
+        writer.submit(broken, sketch("law"), Card(name="law"))
+    with pytest.raises(InvalidInput, match="tiny-base"):
+        writer.submit(adapters["law"], sketch("law"), Card(name="tiny-base"))
+    assert empty_dock.indexer.catalogue.count() == 0
+    assert list(empty_dock.indexer.store.ids()) == []
+
+
+def test_uploads_are_limited(
+    writer: DockClient, adapters: dict[str, Path], sketch: Sketch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.learnwares.MAX_UPLOAD_BYTES", 10_000)
+    with pytest.raises(TooLarge, match="10000"):
+        writer.submit(adapters["law"], sketch("law"), Card(name="law"))
+
+
+def test_errors_keep_their_class(client: DockClient) -> None:
+    with pytest.raises(NotFound, match="nobody"):
+        client.learnware("nobody")
+    with pytest.raises(InvalidInput, match="colour"):
+        client.facets("colour")
+
+
+def test_nobody_there(free_url: str) -> None:
+    with DockClient(free_url) as client:
+        assert not client.health()
+        with pytest.raises(EngineError, match=free_url):
+            client.learnwares()
