@@ -178,11 +178,11 @@ def tail(path: Path, lines: int = TAIL_LINES) -> str:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Closes the supervisor's pipe, which ends the group; kills the group if the supervisor is stuck."""
+    """Closes the supervisor's pipe, which ends the group, and kills what may be left if it was stuck or killed."""
     if process.stdin is not None:
         process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_GRACE_SECONDS + 5)
-    if process.poll() is None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()

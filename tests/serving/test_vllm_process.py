@@ -18,7 +18,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def address_string(self): return "socket"
     def do_GET(self):
         self.send_response(200); self.end_headers()
-print("some words", os.environ["SLMDOCK_BASE_MODEL"], flush=True)
+print("some words", os.environ["SLMDOCK_BASE_MODEL"], f"/proc/{os.getpid()}/exe", flush=True)
 if sys.argv[2] == "fail": print("Failed to load plugin slmdock", flush=True)
 if sys.argv[2] == "sleep": import time; time.sleep(60)
 socketserver.UnixStreamServer(sys.argv[1], Handler).serve_forever()
@@ -75,6 +75,8 @@ async def test_is_started_again_when_it_dies(config: VllmConfig) -> None:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
         assert config.log.with_name("vllm.log.previous").exists()
+        # Only the supervisor was killed; the server it left behind must be gone as well.
+        assert not Path(config.log.with_name("vllm.log.previous").read_text().split()[-1]).exists()
 
 
 @pytest.mark.usefixtures("stand_in")
