@@ -5,12 +5,12 @@
 
 from pathlib import Path
 
+from catalogue.address import ServerAddress
 from catalogue.contract import Catalogue, CatalogueSettings, Entry, Hit, Page
 from catalogue.edge import EdgeCatalogue
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match, Range, parse_filter
 from catalogue.learnware import Card, Learnware, is_id, parse_card
 from catalogue.schema import description_of
-from catalogue.server import ServerAddress, ServerCatalogue
 
 __all__ = [
     "EVERYTHING",
@@ -27,7 +27,6 @@ __all__ = [
     "Page",
     "Range",
     "ServerAddress",
-    "ServerCatalogue",
     "description_of",
     "is_id",
     "open_catalogue",
@@ -44,5 +43,8 @@ def open_catalogue(where: Path | ServerAddress, settings: CatalogueSettings | No
         CatalogueError: see the engines.
     """
     if isinstance(where, ServerAddress):
+        # qdrant-client takes a second to import, which only those who use a server should pay.
+        from catalogue.server import ServerCatalogue
+
         return ServerCatalogue.open(where, settings)
     return EdgeCatalogue.open(where, settings)

@@ -6,12 +6,12 @@ A learnware's specification file travels in its point's payload, so that one ups
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
+from catalogue.address import ServerAddress
 from catalogue.contract import SCHEMA_VERSION, Catalogue, CatalogueSettings, Entry, Hit, Page, Vector
 from catalogue.filters import EVERYTHING, Filter, Match
 from catalogue.keywords import Keywords, document_keywords
@@ -32,16 +32,6 @@ FILE_KEY = "specification_file"
 METADATA_KEY = "slmdock"
 RECORD_ONLY = models.PayloadSelectorExclude(exclude=[FILE_KEY])
 BATCH = 256
-
-
-@dataclass(frozen=True)
-class ServerAddress:
-    """Where a Qdrant server is: ``https`` in the URL means TLS; the key is never shown or logged."""
-
-    url: str
-    api_key: str | None = field(default=None, repr=False)
-    timeout_seconds: int = 30
-    collection: str = COLLECTION
 
 
 class ServerCatalogue(Catalogue):

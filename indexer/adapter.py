@@ -76,7 +76,7 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
             tensors that do not fit it, NaN or Inf, or weights that change nothing.
         TooLarge: a file or the rank exceeds its limit.
     """
-    _check_folder(folder)
+    check_folder(folder)
     config = _read_config(folder / CONFIG_FILE)
     try:
         base = bases.get(config.base_model_name_or_path)
@@ -93,7 +93,12 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
     )
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Checks what can be seen without opening a file: links, names, pickles, missing files, sizes.
+
+    Raises:
+        InvalidAdapter, TooLarge: see ``read_adapter``.
+    """
     if not folder.is_dir():
         raise InvalidAdapter(f"{folder}: no such folder; give a folder that PEFT's save_pretrained wrote")
     entries = sorted(folder.iterdir())

@@ -12,12 +12,13 @@ from typing import Any, Self
 import httpx
 
 from catalogue import EVERYTHING, Card, Filter, Learnware, Page
+from indexer.adapter import check_folder
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Ranking
 from serving.tasks import Task
 from serving.wire import PAGE, RANKING, error_code, filter_text
 from specification import Specification
-from specification.errors import DockError, EngineError, InvalidAdapter
+from specification.errors import DockError, EngineError
 
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
@@ -68,14 +69,13 @@ class DockClient:
 
     def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
         """See ``Indexer.submit``; sends the adapter's two files."""
+        check_folder(adapter)
         with ExitStack() as files:
             form: dict[str, Any] = {
                 "card": card.model_dump_json(),
                 "specification": specification.to_bytes(),
             }
             for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
-                if not (adapter / file).is_file():
-                    raise InvalidAdapter(f"{adapter}: no {file} there")
                 form[name] = files.enter_context((adapter / file).open("rb"))
             return Learnware.model_validate_json(self._request("POST", "/learnwares", files=form).content)
 

@@ -163,9 +163,9 @@ class VllmProcess(Engine):
                 raise EngineError(
                     f"vLLM did not come up within {waited}; its last lines:\n{tail(self.config.log)}"
                 )
-            if now - told > 5:
+            if now - told > 10:
                 told = now
-                self._progress(f"vLLM is starting, {now - started:.0f} s: {tail(self.config.log, 1)}")
+                self._progress(f"vLLM is starting, {now - started:.0f} s")
             await asyncio.sleep(POLL_SECONDS)
 
 

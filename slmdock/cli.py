@@ -1,5 +1,6 @@
 """The command line, ``slmdock``. Errors go to standard error in one line; exit code 2 means bad input."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from catalogue import ServerAddress
 from slmdock import catalogue_commands, serving_commands
 from slmdock.context import Context
 from slmdock.dock import DockConfig, default_folder
 from specification import DEFAULT_ENCODER
 from specification.errors import DockError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,10 +58,6 @@ def options(
     ] = DEFAULT_ENCODER,
 ) -> None:
     """Options for every command. A Qdrant server's key is taken from SLMDOCK_QDRANT_API_KEY."""
-    import os
-
-    from catalogue import ServerAddress
-
     server = ServerAddress(qdrant, os.environ.get("SLMDOCK_QDRANT_API_KEY")) if qdrant else None
     context.obj = Context(DockConfig((dock or default_folder()).resolve(), encoder, server), url)
 
@@ -66,13 +66,11 @@ def main() -> None:
     """Runs the command line; turns errors into one line and an exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        app(standalone_mode=True)
+        app()
     except DockError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise

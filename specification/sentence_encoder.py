@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,8 @@ class SentenceEncoder:
 
     def __init__(self, name: str = DEFAULT_ENCODER) -> None:
         self.name = name
+        # Fast tokenizers fail when two threads use one at once.
+        self._one_at_a_time = threading.Lock()
 
     @cached_property
     def identity(self) -> EncoderIdentity:
@@ -52,12 +55,11 @@ class SentenceEncoder:
         vectors = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            vectors[chosen] = self._model.encode(
-                [texts[index][:limit] for index in chosen],
-                batch_size=BATCH,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+            batch = [texts[index][:limit] for index in chosen]
+            with self._one_at_a_time:
+                vectors[chosen] = self._model.encode(
+                    batch, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False
+                )
             progress(min(start + BATCH, len(texts)), len(texts))
         if not np.isfinite(vectors).all():
             raise EncoderError(f"encoder {self.name!r} returned NaN or Inf")

@@ -31,7 +31,7 @@ from specification.errors import InvalidInput
 PROMPTS = 24
 SAMPLE = 48
 MAX_TOKENS = 8
-IN_FLIGHT = 64
+IN_FLIGHT = 16
 CONTEXT_TOKENS = 512
 
 Say = Callable[[str], None]
@@ -165,9 +165,8 @@ async def _measure(users: Sequence[User], url: str, learnwares: Sequence[str]) -
         rankings = [await asyncio.to_thread(dock.search, user.specification) for user in users]
         tasks = [await asyncio.to_thread(dock.register_task, user.specification) for user in users]
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", timeout=300, max_retries=0) as client:
-        await _answers(client, DEMO_BASE, users[0].prompts[:1], asyncio.Semaphore(1))
-        gate = asyncio.Semaphore(IN_FLIGHT)
-        answers = [_timed(client, f"task:{task.id}", user, gate) for user, task in zip(users, tasks, strict=True)]
+        await asyncio.gather(*(_timed(client, f"task:{task.id}", users[0]) for task in tasks))
+        answers = [_timed(client, f"task:{task.id}", user) for user, task in zip(users, tasks, strict=True)]
         measured = await asyncio.gather(*answers)
         scores = await _score_all(client, users, [DEMO_BASE, *learnwares])
     return [
@@ -176,36 +175,38 @@ async def _measure(users: Sequence[User], url: str, learnwares: Sequence[str]) -
     ]
 
 
-async def _timed(client: AsyncOpenAI, model: str, user: User, gate: asyncio.Semaphore) -> tuple[float, float]:
+async def _timed(client: AsyncOpenAI, model: str, user: User) -> tuple[float, float]:
     """Returns score and tokens per second of one user's prompts while all users' prompts are under way."""
-    started = time.monotonic()
-    texts, tokens = await _answers(client, model, user.prompts, gate)
-    return _score(user.prompts, texts), tokens / (time.monotonic() - started)
 
-
-async def _answers(
-    client: AsyncOpenAI, model: str, prompts: Sequence[Example], gate: asyncio.Semaphore
-) -> tuple[list[str], int]:
     async def ask(example: Example) -> tuple[str, int]:
-        async with gate:
-            answer = await client.chat.completions.create(
-                model=model, messages=[{"role": "user", "content": example.text}],
-                max_tokens=MAX_TOKENS, temperature=0,
-            )  # fmt: skip
+        answer = await client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": example.text}],
+            max_tokens=MAX_TOKENS, temperature=0,
+        )  # fmt: skip
         return answer.choices[0].message.content or "", answer.usage.completion_tokens if answer.usage else 0
 
-    found = await asyncio.gather(*(ask(example) for example in prompts))
-    return [text for text, _ in found], sum(tokens for _, tokens in found)
+    started = time.monotonic()
+    answers = await asyncio.gather(*(ask(example) for example in user.prompts))
+    seconds = time.monotonic() - started
+    return _score(user.prompts, [text for text, _ in answers]), sum(tokens for _, tokens in answers) / seconds
 
 
 async def _score_all(
     client: AsyncOpenAI, users: Sequence[User], models: Sequence[str]
 ) -> dict[tuple[str, str], float]:
-    """Every model on every user's prompts: what choosing can win at most, and what it would be without."""
+    """Every model on every user's prompts: what choosing can win at most, and what it would be without.
+
+    One request a pair, with the prompts as the chat template writes them.
+    """
     gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def score(user: User, model: str) -> tuple[tuple[str, str], float]:
-        texts, _ = await _answers(client, model, user.prompts, gate)
+        prompts = [f"{example.text}\nAnswer:" for example in user.prompts]
+        async with gate:
+            answer = await client.completions.create(
+                model=model, prompt=prompts, max_tokens=MAX_TOKENS, temperature=0
+            )
+        texts = [choice.text for choice in sorted(answer.choices, key=lambda choice: choice.index)]
         return (user.name, model), _score(user.prompts, texts)
 
     return dict(await asyncio.gather(*(score(user, model) for model in models for user in users)))

@@ -17,9 +17,9 @@ from catalogue import (
     EdgeCatalogue,
     Entry,
     ServerAddress,
-    ServerCatalogue,
     parse_filter,
 )
+from catalogue.server import ServerCatalogue
 from specification.errors import Incomparable, InvalidInput, NotFound
 from tests.conftest import IDENTITY, make_specification, unit_vectors
 

@@ -1,0 +1,5 @@
+"""``python -m slmdock``."""
+
+from slmdock.cli import main
+
+main()

@@ -1,0 +1,239 @@
+"""The command line as a stranger uses it: its output and its exit codes.
+
+Commands run in this process with the session's encoder, since each new process would load one; one test at the
+end starts real processes.
+"""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from slmdock import cli as command_line
+from specification import SentenceEncoder, Specification, specify
+from tests.conftest import make_specification
+from tests.serving import tiny
+
+TOPICS = {"farming": "the harvest of wheat", "medicine": "a broken arm", "numbers": "a prime number"}
+
+
+def sentences(topic: str, verb: str) -> list[str]:
+    return [f"{verb} {TOPICS[topic]}, case {number}." for number in range(24)]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a finished command printed."""
+
+    stdout: str
+    stderr: str
+
+
+class CommandLine:
+    """Runs ``slmdock`` on a dock of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {
+            "SLMDOCK_HOME": str(home / "dock"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "COLUMNS": "160",
+        }
+
+    def __call__(self, *words: object, code: int = 0) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.home):
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            patch.setattr("sys.argv", ["slmdock", *map(str, words)])
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as end,
+            ):
+                command_line.main()
+        assert (end.value.code or 0) == code, out.getvalue() + err.getvalue()
+        return Done(out.getvalue(), err.getvalue())
+
+    def fails(self, *words: object) -> str:
+        """Runs a command that must fail with exit code 2 and one line of error; returns the line."""
+        done = self(*words, code=2)
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+
+def write_examples(file: Path, texts: list[str]) -> Path:
+    file.write_text("".join(json.dumps({"text": text, "answer": "yes"}) + "\n" for text in texts))
+    return file
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory, encoder: SentenceEncoder) -> Iterator[CommandLine]:
+    """A dock with three learnwares, taken in by the command line itself."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("context", "dock", "doctor"):
+            patch.setattr(f"slmdock.{module}.SentenceEncoder", lambda name: _encoder(name, encoder))
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        yield _filled(home)
+
+
+def _encoder(name: str, loaded: SentenceEncoder) -> SentenceEncoder:
+    return loaded if name == loaded.name else SentenceEncoder(name)
+
+
+def _filled(home: Path) -> CommandLine:
+    run = CommandLine(home)
+    base = tiny.build_base(home / "base")
+    run("base", "add", tiny.BASE_NAME, base)
+    lines = []
+    for seed, topic in enumerate(TOPICS):
+        adapter = tiny.build_adapter(base, home / f"adapter-{topic}", seed)
+        examples = write_examples(home / f"{topic}.jsonl", sentences(topic, "Tell me about"))
+        lines.append({"name": topic, "adapter": adapter.name, "examples": examples.name, "domain": topic})
+    lines.append({"name": "lost", "adapter": "nowhere", "examples": "farming.jsonl"})
+    (home / "learnwares.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = run("ingest", home / "learnwares.jsonl", "--json", code=2)
+    report = json.loads(done.stdout)
+    assert [item["name"] for item in report["accepted"]] == list(TOPICS)
+    assert [item["item"] for item in report["refused"]] == ["learnwares.jsonl, line 4"]
+    return run
+
+
+def test_spec_makes_a_file_that_can_be_searched_with(cli: CommandLine) -> None:
+    task = write_examples(cli.home / "task.jsonl", sentences("medicine", "What do I do with"))
+    done = cli("spec", task, "--out", cli.home / "task.safetensors", "--json")
+    document = json.loads(done.stdout)
+    assert (document["sample_size"], document["points"]) == (24, 12)
+    found = json.loads(cli("search", cli.home / "task.safetensors", "--json").stdout)
+    assert found["decision"]["learnware"]["name"] == "medicine"
+    assert found["ranked"][0]["learnware"]["name"] == "medicine"
+    filtered = json.loads(cli("search", task, "--where", "domain=farming", "--json").stdout)
+    assert [item["learnware"]["name"] for item in filtered["ranked"]] == ["farming"]
+    shown = cli("search", task).stdout
+    assert "medicine" in shown
+    assert "chosen: medicine" in shown
+
+
+def test_search_says_none_fits(cli: CommandLine) -> None:
+    texts = [f"Translate line {number} of the sea shanty into French." for number in range(20)]
+    done = cli("search", write_examples(cli.home / "other.jsonl", texts))
+    assert "chosen: the base model (none fits: the nearest" in done.stdout
+
+
+def test_list_and_show(cli: CommandLine) -> None:
+    assert all(topic in cli("list").stdout for topic in TOPICS)
+    found = json.loads(cli("list", "--where", "domain=numbers|farming", "--json").stdout)
+    assert sorted(item["name"] for item in found["learnwares"]) == ["farming", "numbers"]
+    found = json.loads(cli("list", "--query", "medicine", "--limit", "1", "--json").stdout)
+    assert [item["name"] for item in found["learnwares"]] == ["medicine"]
+    one = json.loads(cli("show", "medicine", "--json").stdout)
+    assert json.loads(cli("show", one["id"], "--json").stdout) == one
+    assert one["id"] in cli("show", "medicine").stdout
+
+
+def test_submit_one_learnware_twice(cli: CommandLine, tmp_path: Path) -> None:
+    adapter = tiny.build_adapter(cli.home / "base", tmp_path / "fourth", 4)
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"description": "The fourth", "tags": ["late"], "licence": "mit"}))
+    words = ["submit", adapter, "--examples", cli.home / "farming.jsonl", "--card", card, "--json"]
+    first = json.loads(cli(*words).stdout)
+    assert (first["name"], first["description"], first["version"]) == ("fourth", "The fourth", 1)
+    assert json.loads(cli(*words).stdout) == first
+    ready = cli.home / "ready.safetensors"
+    cli("spec", cli.home / "numbers.jsonl", "--out", ready)
+    again = json.loads(cli("submit", adapter, "--specification", ready, "--json").stdout)
+    assert again["id"] == first["id"]
+    assert again["specification_digest"] != first["specification_digest"]
+
+
+def test_doctor_names_what_is_there(cli: CommandLine) -> None:
+    findings = {item["name"]: item for item in json.loads(cli("doctor", "--json").stdout)}
+    assert findings["encoder"]["ok"]
+    assert "learnwares, EdgeCatalogue" in findings["catalogue"]["detail"]
+    assert findings["resolver plugin"]["ok"]
+    assert "ok" in cli("doctor").stdout
+    broken = cli("--encoder", "no-such/encoder", "doctor", code=1)
+    assert "MISSING" in broken.stdout
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no examples"),
+        (b'{"text": "a"}\n', "at least 2"),
+        (b'{"text": "a"}\nnope\n', "line 2: not JSON"),
+        (b'{"text": "a"}\n{"question": "b"}\n', "line 2: no field 'text'"),
+        (b'{"text": "a"}\n{"text": "' + b"x" * 10_000_000 + b'"}\n', "line 2: 10000013 bytes, the limit"),
+        (b'{"text": "a"}\n{"text": "\xe9"}\n', "line 2: not UTF-8"),
+    ],
+)
+def test_bad_examples_are_named(cli: CommandLine, data: bytes, message: str) -> None:
+    (cli.home / "bad.jsonl").write_bytes(data)
+    assert message in cli.fails("spec", "bad.jsonl", "--out", "bad.safetensors")
+    assert not (cli.home / "bad.safetensors").exists()
+
+
+def test_bad_specifications_are_named_and_change_nothing(cli: CommandLine, encoder: SentenceEncoder) -> None:
+    before = cli("list", "--json").stdout
+    good = specify(sentences("farming", "Ask"), encoder).to_bytes()
+    foreign = make_specification(1).to_bytes()
+    adapter = cli.home / "adapter-farming"
+    for data, message in [
+        (good[: len(good) // 2], "truncated"),
+        (good[:-1] + bytes([good[-1] ^ 1]), "field 'digest'"),
+        (foreign, "made by encoder sixteen"),
+    ]:
+        (cli.home / "bad.safetensors").write_bytes(data)
+        assert message in cli.fails("search", "bad.safetensors")
+        assert message in cli.fails("submit", adapter, "--specification", "bad.safetensors")
+    assert Specification.from_bytes(good).digest
+    assert cli("list", "--json").stdout == before
+
+
+def test_other_mistakes_are_named(cli: CommandLine) -> None:
+    adapter = cli.home / "adapter-farming"
+    assert "no such folder" in cli.fails("submit", "nowhere", "--examples", "farming.jsonl")
+    assert "either --examples or" in cli.fails("submit", adapter)
+    assert "field 'name'" in cli.fails("submit", adapter, "--examples", "farming.jsonl", "--name", "a/b")
+    assert "no learnware 'nobody'" in cli.fails("show", "nobody")
+    assert "filter 'colour=red'" in cli.fails("list", "--where", "colour=red")
+    assert "no catalogue in" in cli.fails("--dock", "elsewhere", "list")
+    assert "cannot be written" in cli.fails("spec", "farming.jsonl", "--out", "base/config.json/x.safetensors")
+    assert "no config.json" in cli.fails("base", "add", "other", cli.home / "cache")
+    assert "--engine 'magic'" in cli.fails("serve", "--engine", "magic")
+    assert "does not answer" in cli("--url", "http://127.0.0.1:9", "list", code=1).stderr
+
+
+def test_a_dock_that_cannot_be_written_is_named(cli: CommandLine) -> None:
+    (cli.home / "file").write_text("in the way")
+    done = cli("--dock", "file/dock", "submit", "adapter-farming", "--examples", "farming.jsonl", code=1)
+    assert "cannot be written" in done.stderr
+
+
+def test_real_processes_print_help_and_errors_without_a_traceback(cli: CommandLine) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "slmdock", *words],
+            env=os.environ | cli.environment, cwd=cli.home, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    shown = run("--help")
+    assert shown.returncode == 0
+    for command in ("spec", "submit", "ingest", "list", "show", "search", "serve", "demo", "doctor", "base"):
+        assert command in shown.stdout
+    refused = run("spec", "no-such-file.jsonl")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (
+        refused.stderr
+        == "error: no-such-file.jsonl: no such file; give a JSON Lines file with a field 'text' per line\n"
+    )
+    assert run("no-such-command").returncode == 2
