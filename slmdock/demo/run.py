@@ -28,7 +28,7 @@ from slmdock.stack import StackConfig, run_stack
 from specification import Example, Specification, read_examples
 from specification.errors import InvalidInput
 
-PROMPTS = 24
+PROMPTS = 16
 SAMPLE = 48
 MAX_TOKENS = 8
 IN_FLIGHT = 16
