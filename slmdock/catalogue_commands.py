@@ -1,6 +1,7 @@
 """Commands around the catalogue: spec, submit, ingest, list, show, search, base."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,11 +77,8 @@ def submit(
     fields = _read_card(card) if card else {}
     parsed = parse_card({"name": adapter.resolve().name, **fields, **({"name": name} if name else {})})
     made = Specification.load(specification) if specification else _specify(dock, examples)
-    access = dock.access()
-    try:
+    with closing(dock.access()) as access:
         learnware = access.submit(adapter, made, parsed)
-    finally:
-        access.close()
     if as_json:
         output.print_json(learnware.model_dump(mode="json"))
     else:
@@ -94,12 +92,8 @@ def ingest(
 ) -> None:
     """Take many learnwares in; run it again to go on after an interruption."""
     dock: Context = context.obj
-    access = dock.access()
-    try:
-        with output.progress_bar("ingesting", "learnwares") as progress:
-            report = ingest_all(source, dock.encoder(), cache_folder() / "specifications", access.submit, progress)
-    finally:
-        access.close()
+    with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
+        report = ingest_all(source, dock.encoder(), cache_folder() / "specifications", access.submit, progress)
     _print_report(report, as_json)
     if report.refused:
         raise typer.Exit(2)
@@ -115,17 +109,14 @@ def list_learnwares(
 ) -> None:
     """List learnwares, or find some by their description."""
     dock: Context = context.obj
-    access = dock.access()
     chosen = parse_filter(where)
     following = None
-    try:
+    with closing(dock.access()) as access:
         if query:
             found = access.find(query, limit, chosen)
         else:
             page = access.learnwares(chosen, limit, after)
             found, following = list(page.learnwares), page.next
-    finally:
-        access.close()
     if as_json:
         output.print_json({"learnwares": [item.model_dump(mode="json") for item in found], "next": following})
         return
@@ -140,11 +131,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show everything the dock knows of a learnware."""
-    access = context.obj.access()
-    try:
+    dock: Context = context.obj
+    with closing(dock.access()) as access:
         learnware = access.learnware(name)
-    finally:
-        access.close()
     if as_json:
         output.print_json(learnware.model_dump(mode="json"))
     else:
@@ -162,11 +151,8 @@ def search(
     dock: Context = context.obj
     chosen = parse_filter(where)
     specification = Specification.load(task) if task.suffix == SPECIFICATION_SUFFIX else _specify(dock, task)
-    access = dock.access()
-    try:
+    with closing(dock.access()) as access:
         ranking = access.search(specification, limit, chosen)
-    finally:
-        access.close()
     if as_json:
         output.print_json(RANKING.dump_python(ranking, mode="json"))
         return
