@@ -15,6 +15,7 @@ from slmdock.dock import DockConfig, default_folder
 from specification import DEFAULT_ENCODER
 from specification.errors import DockError
 
+FAILED = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -69,7 +70,7 @@ def main() -> None:
         app()
     except DockError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(FAILED)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("interrupted; run the same command again to go on", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Every error that SLM Dock raises on purpose, in one tree.
 
 DockError
-├── InvalidInput             the caller sent something unusable; exit code 2, HTTP 400
+├── InvalidInput             the caller sent something unusable; HTTP 400
 │   ├── InvalidExamples      a file of task examples cannot be read
 │   ├── InvalidSpecification a specification file is broken or makes no sense
 │   ├── Incomparable         two specifications come from different encoders
@@ -14,7 +14,8 @@ DockError
 ├── EncoderError             the sentence encoder cannot be loaded or run; HTTP 503
 └── EngineError              the serving engine cannot be started or does not answer; HTTP 503
 
-A message names the thing, both values or the cure. "None fits" is a result and not in this tree.
+A message names the thing, both values or the cure; on the command line the exit code is 2.
+"None fits" is a result and not in this tree.
 """
 
 
@@ -22,7 +23,6 @@ class DockError(Exception):
     """Base of all errors below; ``str(error)`` is meant for people."""
 
     status = 500
-    exit_code = 1
     kind = "internal_error"
 
 
@@ -30,7 +30,6 @@ class InvalidInput(DockError):
     """The caller sent something unusable. Nothing was changed."""
 
     status = 400
-    exit_code = 2
     kind = "invalid_request_error"
 
 
@@ -73,13 +72,9 @@ class CatalogueError(DockError):
 class CatalogueLocked(CatalogueError):
     """Another process holds the catalogue's folder."""
 
-    exit_code = 2
-
 
 class CatalogueFormat(CatalogueError):
     """The catalogue was written by another format version."""
-
-    exit_code = 2
 
 
 class EncoderError(DockError):

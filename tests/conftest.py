@@ -32,7 +32,8 @@ def unit_vectors(count: int, seed: int) -> np.ndarray:
     """Clustered unit vectors: a centre drawn by seed, and noise around it."""
     generator = np.random.default_rng(seed)
     vectors = generator.normal(size=DIMENSION) + 0.5 * generator.normal(size=(count, DIMENSION))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def make_specification(seed: int, size: int = 4) -> Specification:

@@ -40,7 +40,8 @@ pytest.importorskip("vllm")
 def config(dock: TinyDock, **fields: Any) -> VllmConfig:
     small: dict[str, Any] = {"max_loras": 4, "max_cpu_loras": 8, "max_lora_rank": 8, "max_model_len": 256}
     paths = {"model": dock.base, "store": dock.store, "log": dock.folder / "vllm.log"}
-    return VllmConfig(**{"base_model": BASE_NAME, "dtype": "float32", "kv_cache_gib": 1} | small | paths | fields)
+    common: dict[str, Any] = {"base_model": BASE_NAME, "dtype": "float32", "kv_cache_gib": 1}
+    return VllmConfig(**common | small | paths | fields)
 
 
 @pytest.fixture(scope="module")

