@@ -17,11 +17,16 @@ SHUTDOWN_SECONDS = 10
 
 
 async def serve(
-    parts: GatewayParts, host: str = "127.0.0.1", port: int = 8000, ready: Callable[[str], None] = print
+    parts: GatewayParts,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    ready: Callable[[str], None] = print,
+    listening: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Listens at once, starts the engine, calls ``ready`` with the URL, and returns after SIGINT or SIGTERM.
+    """Listens at once, starts the engine, and returns after SIGINT or SIGTERM.
 
-    Until the engine is up, /ready says 503. Port 0 takes a free one. Signals are seen in the main thread only;
+    ``listening`` is called with the URL at once, ``ready`` when the engine is up; between them the catalogue's
+    endpoints answer and /ready says 503. Port 0 takes a free one. Signals are seen in the main thread only;
     elsewhere cancel the task.
 
     Raises:
@@ -38,18 +43,19 @@ async def serve(
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = _Server(config)
-    listening = asyncio.create_task(server.serve(sockets=[listener]))
+    gateway = asyncio.create_task(server.serve(sockets=[listener]))
+    listening(url)
     starting = asyncio.create_task(parts.engine.start())
     try:
-        await asyncio.wait({listening, starting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({gateway, starting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
             ready(url)
-            await listening
+            await gateway
     finally:
         server.should_exit = True
         starting.cancel()
-        await asyncio.gather(starting, listening, return_exceptions=True)
+        await asyncio.gather(starting, gateway, return_exceptions=True)
         listener.close()
         await parts.engine.stop()
 

@@ -40,9 +40,15 @@ class Context:
 
     def access(self) -> DockAccess:
         """The dock: through ``--url``, through the gateway that holds its folder, or opened here."""
-        url = self.url or announced(self.config.folder)
+        found = None if self.url else announced(self.config.folder)
+        url = self.url or found
         if url is None:
             return Dock(self.config)
         from serving import DockClient
 
-        return DockClient(url)
+        client = DockClient(url)
+        if found and not client.health():
+            # A gateway that was killed left its note behind, and its process number was given away.
+            client.close()
+            return Dock(self.config)
+        return client

@@ -95,13 +95,8 @@ async def run_stack(
     engine = make_engine(dock, config, progress)
     tasks = TaskStore(dock.config.folder / "tasks")
     parts = GatewayParts(dock.catalogue, dock.retriever, indexer, engine, tasks)
-
-    def announce_and_tell(url: str) -> None:
-        announce(dock.config.folder, url)
-        ready(url)
-
     try:
-        await serve(parts, config.host, config.port, announce_and_tell)
+        await serve(parts, config.host, config.port, ready, lambda url: announce(dock.config.folder, url))
     finally:
         withdraw(dock.config.folder)
         await asyncio.to_thread(dock.close)

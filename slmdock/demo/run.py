@@ -55,6 +55,15 @@ class User:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """One user's prompts through the gateway: share of right answers, tokens generated, seconds to the last."""
+
+    score: float
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table. Scores are shares of exactly right answers in [0, 1]."""
 
@@ -66,7 +75,12 @@ class Row:
     score: float
     best: float
     best_learnware: str
-    tokens_per_second: float
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
 
 
 def prepare(home: Path, scale: Scale, say: Say) -> DemoDock:
@@ -175,8 +189,8 @@ async def _measure(users: Sequence[User], url: str, learnwares: Sequence[str]) -
     ]
 
 
-async def _timed(client: AsyncOpenAI, model: str, user: User) -> tuple[float, float]:
-    """Returns score and tokens per second of one user's prompts while all users' prompts are under way."""
+async def _timed(client: AsyncOpenAI, model: str, user: User) -> Timed:
+    """Sends one user's prompts at once, while all other users' are under way."""
 
     async def ask(example: Example) -> tuple[str, int]:
         answer = await client.chat.completions.create(
@@ -188,7 +202,7 @@ async def _timed(client: AsyncOpenAI, model: str, user: User) -> tuple[float, fl
     started = time.monotonic()
     answers = await asyncio.gather(*(ask(example) for example in user.prompts))
     seconds = time.monotonic() - started
-    return _score(user.prompts, [text for text, _ in answers]), sum(tokens for _, tokens in answers) / seconds
+    return Timed(_score(user.prompts, [text for text, _ in answers]), sum(n for _, n in answers), seconds)
 
 
 async def _score_all(
@@ -217,7 +231,7 @@ def _score(prompts: Sequence[Example], answers: Sequence[str]) -> float:
     return right / len(prompts)
 
 
-def _row(user: User, ranking: Ranking, task: Task, timed: tuple[float, float], scores: dict[str, float]) -> Row:
+def _row(user: User, ranking: Ranking, task: Task, timed: Timed, scores: dict[str, float]) -> Row:
     nearest = ranking.ranked[0].learnware
     learnwares = {name: score for name, score in scores.items() if name != DEMO_BASE}
     best = max(sorted(learnwares), key=lambda name: learnwares[name])
@@ -227,10 +241,11 @@ def _row(user: User, ranking: Ranking, task: Task, timed: tuple[float, float], s
         nearest=nearest.name,
         fit=round(task.fit, 3),
         base=round(scores[DEMO_BASE], 3),
-        score=round(timed[0], 3),
+        score=round(timed.score, 3),
         best=round(learnwares[best], 3),
         best_learnware=best,
-        tokens_per_second=round(timed[1], 1),
+        tokens=timed.tokens,
+        seconds=round(timed.seconds, 2),
     )
 
 
@@ -244,8 +259,17 @@ def _print(rows: Sequence[Row], seconds: float) -> None:
             f"{row.tokens_per_second:.0f}",
         )  # fmt: skip
     averages = {name: sum(getattr(row, name) for row in rows) / len(rows) for name in ("base", "score", "best")}
-    table.add_row("average", "", "", *(f"{averages[name]:.0%}" for name in ("base", "score", "best")), "")
+    together = sum(row.tokens for row in rows) / max(row.seconds for row in rows)
+    shown = [f"{averages[name]:.0%}" for name in ("base", "score", "best")]
+    table.add_row("average; together", "", "", *shown, f"{together:.0f}", style="bold")
     output.console().print(table)
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     print(f"{machine}; {PROMPTS} prompts a task, all tasks at once; {seconds:.0f} s in all")
-    output.print_json({"seconds": round(seconds, 1), "averages": averages, "rows": [asdict(row) for row in rows]})
+    output.print_json(
+        {
+            "seconds": round(seconds, 1),
+            "averages": {name: round(value, 3) for name, value in averages.items()},
+            "tokens_per_second": round(together, 1),
+            "rows": [asdict(row) for row in rows],
+        }
+    )
