@@ -4,6 +4,7 @@ The catalogue stores points; it does not know what a kernel is. The dense vector
 specification is made by whoever knows the feature map named in ``settings``.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match
 from catalogue.keywords import Keywords, query_keywords
-from catalogue.learnware import Learnware
+from catalogue.learnware import NAME_PATTERN, Learnware
 from specification import EncoderIdentity, FeatureMap, ReducedSet, Specification, read_reduced_set
-from specification.errors import InvalidInput
+from specification.errors import InvalidInput, NotFound
 
 SCHEMA_VERSION = 1
 MAX_LIMIT = 10_000
@@ -151,16 +152,26 @@ class Catalogue(ABC):
         return [Hit(id, score) for id, score in best[:limit]]
 
     @abstractmethod
-    def specification_files(self, learnwares: Sequence[Learnware]) -> list[bytes]:
-        """Returns the specification files of records that were read from here, in their order.
+    def _specification_files(self, learnwares: Sequence[Learnware]) -> dict[str, bytes]:
+        """Files by id, without those that are gone or belong to another state of the record."""
+
+    def specification_file(self, learnware: Learnware) -> bytes:
+        """Returns the specification file of a record that was read from here.
 
         Raises:
-            NotFound: a learnware was removed or got a new specification meanwhile.
+            NotFound: the learnware was removed or got a new specification meanwhile.
         """
+        found = self._specification_files([learnware])
+        if not found:
+            raise NotFound(f"learnware {learnware.name}: removed or specified anew meanwhile; ask again")
+        return found[learnware.id]
 
-    def reduced_sets(self, learnwares: Sequence[Learnware]) -> list[ReducedSet]:
-        """Returns the reduced sets of records that were read from here, for an exact rerank."""
-        return [read_reduced_set(file) for file in self.specification_files(learnwares)]
+    def reduced_sets(self, learnwares: Sequence[Learnware]) -> dict[str, ReducedSet]:
+        """Returns the reduced sets of records that were read from here, by id, for an exact rerank.
+
+        Learnwares that were removed or got a new specification meanwhile are left out.
+        """
+        return {id: read_reduced_set(file) for id, file in self._specification_files(learnwares).items()}
 
     @abstractmethod
     def close(self) -> None:
@@ -168,6 +179,8 @@ class Catalogue(ABC):
 
     def named(self, name: str) -> Learnware | None:
         """Returns the newest published learnware of that name."""
+        if re.match(NAME_PATTERN, name) is None:
+            return None
         where = PUBLISHED & Filter(conditions=(Match(field="name", values=(name,)),))
         found = self.scroll(where, limit=MAX_LIMIT).learnwares
         return max(found, key=lambda learnware: learnware.version, default=None)

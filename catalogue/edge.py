@@ -4,13 +4,13 @@ Specification files lie in SQLite beside the shard, keyed by their digest: fetch
 sixty times slower. A record names its digest, so a crash between the two writes leaves the old pair.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -28,12 +28,14 @@ from catalogue.schema import (
     TEXT_VECTOR,
     description_of,
     point_id,
+    read_record,
     require_keyword_field,
 )
 from specification.errors import CatalogueError, CatalogueFormat, CatalogueLocked, NotFound
 from specification.files import write_atomically
 
 SETTINGS_FILE = "catalogue.json"
+FILES = "specifications.sqlite"
 
 
 class EdgeCatalogue(Catalogue):
@@ -43,10 +45,7 @@ class EdgeCatalogue(Catalogue):
         self.settings = settings
         self._lock = lock
         self._shard: edge.EdgeShard | None = _open_shard(folder / "shard")
-        self._files = sqlite3.connect(folder / "specifications.sqlite", check_same_thread=False)
-        self._files.execute("PRAGMA journal_mode=WAL")
-        self._files.execute("PRAGMA synchronous=FULL")
-        self._files.execute("CREATE TABLE IF NOT EXISTS specification (digest TEXT PRIMARY KEY, file BLOB)")
+        self._files = _open_files(folder, "rw")
 
     @classmethod
     def open(cls, folder: Path, settings: CatalogueSettings | None = None) -> "EdgeCatalogue":
@@ -104,7 +103,7 @@ class EdgeCatalogue(Catalogue):
     def get(self, ids: Sequence[str]) -> list[Learnware]:
         with _engine_errors("read"):
             records = self._engine.retrieve([point_id(id) for id in ids], True, False)
-        found = {item.id: item for item in (_learnware(record.payload) for record in records)}
+        found = {item.id: item for item in (read_record(record.payload) for record in records)}
         return [found[id] for id in ids if id in found]
 
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
@@ -115,7 +114,7 @@ class EdgeCatalogue(Catalogue):
         )  # fmt: skip
         with _engine_errors("list"):
             records, _ = self._engine.scroll(request)
-        items = [item for item in (_learnware(record.payload) for record in records) if item.id != after]
+        items = [item for item in (read_record(record.payload) for record in records) if item.id != after]
         return Page(tuple(items[:limit]), items[limit - 1].id if len(items) > limit else None)
 
     def count(self, where: Filter = EVERYTHING) -> int:
@@ -142,17 +141,15 @@ class EdgeCatalogue(Catalogue):
         hits = self._query(edge.Query.Nearest(vector, using=KEYWORD_VECTOR), limit, where)
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
-    def specification_files(self, learnwares: Sequence[Learnware]) -> list[bytes]:
-        files = []
+    def _specification_files(self, learnwares: Sequence[Learnware]) -> dict[str, bytes]:
+        found = {}
+        query = "SELECT file FROM specification WHERE digest = ?"
         with _engine_errors("read a specification"):
             for item in learnwares:
-                row = self._files.execute(
-                    "SELECT file FROM specification WHERE digest = ?", (item.specification_digest,)
-                ).fetchone()
-                if row is None:
-                    raise NotFound(f"learnware {item.name}: removed or specified anew meanwhile; search again")
-                files.append(bytes(row[0]))
-        return files
+                row = self._files.execute(query, (item.specification_digest,)).fetchone()
+                if row is not None:
+                    found[item.id] = bytes(row[0])
+        return found
 
     @property
     def _engine(self) -> edge.EdgeShard:
@@ -180,7 +177,7 @@ class EdgeCatalogue(Catalogue):
         return self._engine.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[condition]))) > 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _engine_errors(deed: str, folder: Path | None = None) -> Iterator[None]:
     """Maps whatever the engine or SQLite raises, its panics too, to CatalogueError."""
     where = f" {folder}" if folder else ""
@@ -224,6 +221,9 @@ def _prepare(folder: Path, settings: CatalogueSettings | None) -> CatalogueSetti
         shard.update(edge.UpdateOperation.create_field_index(name, getattr(edge.PayloadSchemaType, kind)))
     shard.flush()
     shard.close()
+    (folder / FILES).unlink(missing_ok=True)
+    with contextlib.closing(_open_files(folder, "rwc")) as files:
+        files.execute("CREATE TABLE specification (digest TEXT PRIMARY KEY, file BLOB)")
     write_atomically(file, settings.model_dump_json(indent=2).encode())
     return settings
 
@@ -258,6 +258,15 @@ def _config(settings: CatalogueSettings) -> edge.EdgeConfig:
     )
 
 
+def _open_files(folder: Path, mode: str) -> sqlite3.Connection:
+    """Opens the specification files; mode "rw" fails where they are gone, instead of beginning anew."""
+    uri = f"{(folder / FILES).absolute().as_uri()}?mode={mode}"
+    files = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    files.execute("PRAGMA journal_mode=WAL")
+    files.execute("PRAGMA synchronous=FULL")
+    return files
+
+
 def _open_shard(folder: Path) -> edge.EdgeShard:
     # A killed optimiser leaves this behind; the engine never reads it again.
     shutil.rmtree(folder / "temp_segments", ignore_errors=True)
@@ -272,10 +281,6 @@ def _point(entry: Entry) -> edge.Point:
         KEYWORD_VECTOR: edge.SparseVector(keywords.indices, keywords.values),
     }
     return edge.Point(point_id(entry.learnware.id), vectors, entry.learnware.model_dump(mode="json"))
-
-
-def _learnware(payload: object) -> Learnware:
-    return Learnware.model_validate(payload)
 
 
 def _filter(where: Filter) -> edge.Filter | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from specification.errors import InvalidInput
 
@@ -53,7 +53,12 @@ def parse_filter(text: str) -> Filter:
     Raises:
         InvalidInput: an unknown field, a missing operator, or a bound that is no whole number.
     """
-    return Filter(conditions=tuple(_condition(part.strip()) for part in text.split(",") if part.strip()))
+    if not text.isprintable():
+        raise InvalidInput(f"filter {text[:80]!r}: holds characters that cannot be printed")
+    try:
+        return Filter(conditions=tuple(_condition(part.strip()) for part in text.split(",") if part.strip()))
+    except ValidationError as error:
+        raise InvalidInput(f"filter of {len(text)} characters: {error.errors()[0]['msg']}") from None
 
 
 def _condition(text: str) -> Match | Range:

@@ -10,7 +10,8 @@ from specification.errors import InvalidInput
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 ID_PATTERN = r"^[0-9a-f]{64}$"
-RESERVED_NAMES = frozenset({"auto", "task", "base", "none"})
+RESERVED_NAMES = frozenset({"auto", "task", "base", "none", "facets"})
+MAX_NUMBER = 2**53
 ENGINE_ID_LENGTH = 16
 
 
@@ -53,13 +54,13 @@ class Learnware(Card):
     """
 
     id: Annotated[str, Field(pattern=ID_PATTERN)]
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
     base_model: Label
     status: Literal["published", "retired"] = "published"
-    rank: Annotated[int, Field(ge=1)]
-    adapter_bytes: Annotated[int, Field(ge=0)]
-    sample_size: Annotated[int, Field(ge=1)]
-    created: Annotated[int, Field(ge=0)]
+    rank: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+    adapter_bytes: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+    sample_size: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+    created: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     specification_digest: Annotated[str, Field(pattern=ID_PATTERN)]
 
     @property

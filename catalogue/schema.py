@@ -2,9 +2,11 @@
 
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from catalogue.filters import KEYWORD_FIELDS, NUMBER_FIELDS
-from catalogue.learnware import Learnware
-from specification.errors import InvalidInput
+from catalogue.learnware import Learnware, describe, is_id
+from specification.errors import CatalogueError, InvalidInput
 
 COLLECTION = "learnwares"
 SPECIFICATION_VECTOR = "specification"
@@ -18,7 +20,21 @@ INDEXES = {
 
 def point_id(id: str) -> str:
     """Returns the point's UUID: the first 128 bits of the learnware's id, so that points sort as ids do."""
+    if not is_id(id):
+        raise InvalidInput(f"{id[:80]!r} is no learnware id; an id has 64 lower-case hex digits")
     return str(UUID(hex=id[:32]))
+
+
+def read_record(payload: object) -> Learnware:
+    """Returns the record in a point's payload.
+
+    Raises:
+        CatalogueError: the payload is none, so the catalogue was altered from outside.
+    """
+    try:
+        return Learnware.model_validate(payload)
+    except ValidationError as error:
+        raise CatalogueError(f"the catalogue holds a damaged record: {describe(error)}") from None
 
 
 def description_of(learnware: Learnware) -> str:

@@ -24,6 +24,7 @@ from catalogue.schema import (
     TEXT_VECTOR,
     description_of,
     point_id,
+    read_record,
     require_keyword_field,
 )
 from specification.errors import CatalogueError, CatalogueFormat, NotFound
@@ -66,7 +67,10 @@ class ServerCatalogue(Catalogue):
 
     def _prepare(self, settings: CatalogueSettings | None) -> CatalogueSettings:
         if self._client.collection_exists(self._collection):
-            return self._read_settings(settings)
+            found = self._read_settings(settings)
+            if settings is not None:
+                self._make_indexes()
+            return found
         if settings is None:
             raise NotFound(f"no collection {self._collection} yet; fill it with 'slmdock submit' or 'ingest'")
         self._client.create_collection(
@@ -80,10 +84,14 @@ class ServerCatalogue(Catalogue):
             sparse_vectors_config={KEYWORD_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             metadata={METADATA_KEY: settings.model_dump(mode="json")},
         )
+        self._make_indexes()
+        return settings
+
+    def _make_indexes(self) -> None:
+        """Every writer makes them, since a crash may have come between the collection and its indexes."""
         for name, kind in INDEXES.items():
             schema = models.PayloadSchemaType(kind.lower())
             self._client.create_payload_index(self._collection, name, schema)
-        return settings
 
     def _read_settings(self, wanted: CatalogueSettings | None) -> CatalogueSettings:
         metadata = self._client.get_collection(self._collection).config.metadata or {}
@@ -122,7 +130,7 @@ class ServerCatalogue(Catalogue):
             records = self._client.retrieve(
                 self._collection, [point_id(id) for id in ids], with_payload=RECORD_ONLY, with_vectors=False
             )
-        found = {item.id: item for item in (Learnware.model_validate(record.payload) for record in records)}
+        found = {item.id: item for item in (read_record(record.payload) for record in records)}
         return [found[id] for id in ids if id in found]
 
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
@@ -131,7 +139,7 @@ class ServerCatalogue(Catalogue):
                 self._collection, _filter(where), limit=limit + 2, offset=point_id(after) if after else None,
                 with_payload=RECORD_ONLY, with_vectors=False,
             )  # fmt: skip
-        found = (Learnware.model_validate(record.payload) for record in records)
+        found = (read_record(record.payload) for record in records)
         items = [item for item in found if item.id != after]
         return Page(tuple(items[:limit]), items[limit - 1].id if len(items) > limit else None)
 
@@ -159,19 +167,17 @@ class ServerCatalogue(Catalogue):
         hits = self._query(vector, KEYWORD_VECTOR, limit, where)
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
-    def specification_files(self, learnwares: Sequence[Learnware]) -> list[bytes]:
+    def _specification_files(self, learnwares: Sequence[Learnware]) -> dict[str, bytes]:
         ids = [point_id(item.id) for item in learnwares]
         wanted = [FILE_KEY, "specification_digest"]
         with _server_errors("read a specification"):
             records = self._client.retrieve(self._collection, ids, with_payload=wanted, with_vectors=False)
-        found = {str(record.id): record.payload or {} for record in records}
-        files = []
-        for item, id in zip(learnwares, ids, strict=True):
-            payload = found.get(id, {})
-            if payload.get("specification_digest") != item.specification_digest:
-                raise NotFound(f"learnware {item.name}: removed or specified anew meanwhile; search again")
-            files.append(base64.b64decode(payload[FILE_KEY]))
-        return files
+        payloads = {str(record.id): record.payload or {} for record in records}
+        return {
+            item.id: base64.b64decode(payloads[id][FILE_KEY])
+            for item, id in zip(learnwares, ids, strict=True)
+            if payloads.get(id, {}).get("specification_digest") == item.specification_digest
+        }
 
     def _query(
         self, query: list[float] | models.SparseVector, using: str, limit: int, where: Filter, exact: bool = False

@@ -16,6 +16,7 @@ from catalogue.learnware import describe
 from indexer.base_models import BaseModels, KnownBase
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from specification.errors import InvalidAdapter, InvalidInput, TooLarge
+from specification.files import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,30 +28,31 @@ MAX_FILES = 1000
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 TENSOR_NAME = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
 DTYPES = ("F32", "F16", "BF16")
+UNUSED: tuple[object, ...] = (None, False, [], {})
+INERT = frozenset(
+    {
+        "corda_config", "eva_config", "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform",
+        "loftq_config", "lora_dropout", "lora_ga_config", "megatron_core", "peft_version", "qalora_group_size",
+        "revision", "runtime_config", "target_modules",
+    }
+)  # fmt: skip
+"""Fields that change nothing once an adapter is trained: the tensors say which modules it adapts."""
 
 
 class AdapterConfig(BaseModel):
-    """The fields of adapter_config.json that decide what an adapter computes.
+    """The fields of adapter_config.json that decide what a plain LoRA adapter computes."""
 
-    A field with a fixed value is one whose other values the serving engine does not support.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     peft_type: Literal["LORA"]
     base_model_name_or_path: Annotated[str, Field(min_length=1, max_length=1000)]
     r: Annotated[int, Field(ge=1, le=MAX_RANK)]
     lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     use_rslora: bool = False
-    task_type: Literal["CAUSAL_LM", None] = None
-    use_dora: Literal[False] = False
+    task_type: Literal["CAUSAL_LM"] = "CAUSAL_LM"
     bias: Literal["none"] = "none"
-    fan_in_fan_out: Literal[False] = False
-    modules_to_save: Literal[None] = None
-    auto_mapping: Literal[None] = None
-    lora_bias: Literal[False] = False
-    rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = {}
-    alpha_pattern: Annotated[dict[str, float], Field(max_length=0)] = {}
+    # The others (PiSSA, OLoRA, CorDA, LoftQ …) change the base model's weights too.
+    init_lora_weights: Literal[True, "gaussian", "eva", "orthogonal", "mica", "lora_ga"] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +101,12 @@ def check_folder(folder: Path) -> None:
     Raises:
         InvalidAdapter, TooLarge: see ``read_adapter``.
     """
-    if not folder.is_dir():
-        raise InvalidAdapter(f"{folder}: no such folder; give a folder that PEFT's save_pretrained wrote")
-    entries = sorted(folder.iterdir())
+    try:
+        if not folder.is_dir():
+            raise InvalidAdapter(f"{folder}: no such folder; give a folder that PEFT's save_pretrained wrote")
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InvalidAdapter(f"{folder}: cannot be read ({error.strerror})") from None
     if len(entries) > MAX_FILES:
         raise TooLarge(f"{folder}: {len(entries)} files, the limit is {MAX_FILES}")
     for entry in [folder, *entries]:
@@ -122,24 +127,23 @@ def check_folder(folder: Path) -> None:
 
 
 def _read_config(file: Path) -> AdapterConfig:
-    size = file.stat().st_size
-    if size > MAX_CONFIG_BYTES:
-        raise TooLarge(f"{file}: {size} bytes, the limit is {MAX_CONFIG_BYTES}")
     try:
-        fields = json.loads(file.read_bytes())
+        fields = json.loads(read_file(file, MAX_CONFIG_BYTES))
     except (ValueError, RecursionError) as error:
         raise InvalidAdapter(f"{file}: not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise InvalidAdapter(f"{file}: a JSON {type(fields).__name__}, expected an object")
+    # PEFT writes unused options as null, false, or empty lists and objects.
+    used = {name: value for name, value in fields.items() if name not in INERT and value not in UNUSED}
+    for name in sorted(used.keys() - AdapterConfig.model_fields.keys()):
+        raise InvalidAdapter(
+            f"{file}: field '{name[:80]}' asks for a LoRA variant that the serving engine does not support "
+            f"(got {str(used[name])[:80]}); only plain LoRA and rsLoRA are"
+        )
     try:
-        return AdapterConfig.model_validate(_without_empty(fields))
+        return AdapterConfig.model_validate(used)
     except ValidationError as error:
         raise InvalidAdapter(f"{file}: {describe(error)}") from None
-
-
-def _without_empty(fields: object) -> object:
-    """PEFT writes unused options as null, empty lists or empty objects; they then mean the default."""
-    if not isinstance(fields, dict):
-        return fields
-    return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
 def _read_tensors(file: Path) -> "dict[str, Tensor]":

@@ -7,10 +7,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from catalogue.learnware import describe
+from catalogue.learnware import RESERVED_NAMES, describe
 from specification.errors import InvalidInput, NotFound
-from specification.files import write_atomically
+from specification.files import read_file, write_atomically
 
+MAX_CONFIG_BYTES = 2**20
+MAX_FILE_BYTES = 2**28
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"
 
 
@@ -30,7 +32,11 @@ class BaseModels:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._known = _read(file)
+
+    @property
+    def _known(self) -> dict[str, KnownBase]:
+        """Read each time, so that a running gateway sees a base model that was added meanwhile."""
+        return _read(self._file)
 
     def names(self) -> list[str]:
         """Returns the known names, in order."""
@@ -55,6 +61,8 @@ class BaseModels:
         Raises:
             InvalidInput: no readable configuration, a bad name, or another model under the same name.
         """
+        if name.lower() in RESERVED_NAMES or ".." in name:
+            raise InvalidInput(f"base model name {name!r} is reserved or holds '..'; choose another")
         try:
             base = KnownBase(
                 name=name,
@@ -70,8 +78,8 @@ class BaseModels:
                 f"base model {name!r} is already known with another configuration "
                 f"({old.config_sha256[:12]} != {base.config_sha256[:12]}); choose another name"
             )
-        self._known[name] = base
-        document = [self._known[known].model_dump() for known in self.names()]
+        known = self._known | {name: base}
+        document = [known[each].model_dump() for each in sorted(known)]
         write_atomically(self._file, json.dumps(document, indent=1).encode())
         return base
 
@@ -80,7 +88,7 @@ def _read(file: Path) -> dict[str, KnownBase]:
     if not file.exists():
         return {}
     try:
-        bases = [KnownBase.model_validate(item) for item in json.loads(file.read_text())]
+        bases = [KnownBase.model_validate(item) for item in json.loads(read_file(file, MAX_FILE_BYTES))]
     except (ValueError, TypeError) as error:
         raise InvalidInput(f"{file} is damaged ({error}); delete it and add the base models again") from None
     return {base.name: base for base in bases}
@@ -91,8 +99,8 @@ def _config_digest(folder: Path) -> str:
     if not file.is_file():
         raise InvalidInput(f"base model folder {folder}: no config.json; give a folder in the transformers format")
     try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
+        config = json.loads(read_file(file, MAX_CONFIG_BYTES))
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"base model folder {folder}: config.json is not JSON ({error})") from None
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
@@ -106,11 +114,15 @@ def _linear_modules(folder: Path) -> dict[str, tuple[int, int]]:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, KeyError) as error:
+        head = model.get_output_embeddings()
+    except Exception as error:
+        # Whatever a strange configuration makes the library raise, it is the configuration's fault.
         raise InvalidInput(f"base model folder {folder}: transformers cannot read it ({error})") from None
-    head = model.get_output_embeddings()
-    return {
+    modules = {
         name: (module.in_features, module.out_features)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     }
+    if not modules:
+        raise InvalidInput(f"base model folder {folder}: no linear modules that a LoRA adapter could change")
+    return modules

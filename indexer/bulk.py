@@ -4,6 +4,7 @@ An interrupted ingest is resumed by running it again: what is in already is reco
 specifications made from examples are kept in a cache on the provider's side.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -14,14 +15,18 @@ from catalogue import Card, Learnware, parse_card
 from indexer.store import CONFIG_FILE
 from specification import SKETCH_VERSION, Encoder, Progress, Specification, no_progress, read_examples, specify
 from specification.errors import InvalidInput
+from specification.files import read_file
 
 CARD_FILE = "learnware.json"
 EXAMPLES_FILE = "examples.jsonl"
 SPECIFICATION_FILE = "specification.safetensors"
 SOURCE_FIELDS = ("adapter", "examples", "specification")
 MAX_MANIFEST_LINE = 2**20
+MAX_MANIFEST_BYTES = 2**30
 
 Submit = Callable[[Path, Specification, Card], Learnware]
+Item = tuple[str, Path, object]
+"""A label for the report, the folder that paths are relative to, and the fields as parsed."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,13 @@ def ingest(
     """
     items = _manifest(source) if source.is_file() else _folder(source)
     report = Report()
-    for done, (label, fields) in enumerate(items):
+    for done, (label, root, fields) in enumerate(items):
         progress(done, len(items))
         try:
-            submission = _submission(fields, source if source.is_dir() else source.parent)
+            submission = _submission(fields, root)
             specification = specification_of(submission, encoder, cache)
             report.accepted.append(submit(submission.adapter, specification, submission.card))
-        except InvalidInput as error:
+        except (InvalidInput, OSError) as error:
             report.refused.append((label, str(error)))
     progress(len(items), len(items))
     return report
@@ -91,53 +96,52 @@ def cached_specification(
         except InvalidInput:
             file.unlink()
     specification = specify(texts, encoder, progress=progress)
-    specification.save(file)
+    # Without a place for the cache the next run encodes again, that is all.
+    with contextlib.suppress(OSError):
+        specification.save(file)
     return specification
 
 
-def _manifest(source: Path) -> Sequence[tuple[str, object]]:
-    items: list[tuple[str, object]] = []
-    with source.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            label = f"{source.name}, line {number}"
-            try:
-                items.append((label, json.loads(line) if len(line) <= MAX_MANIFEST_LINE else None))
-            except (ValueError, RecursionError):
-                items.append((label, None))
+def _manifest(source: Path) -> Sequence[Item]:
+    items: list[Item] = []
+    for number, line in enumerate(read_file(source, MAX_MANIFEST_BYTES).splitlines(), 1):
+        if line.strip():
+            items.append((f"{source.name}, line {number}", source.parent, _parsed(line)))
     if not items:
         raise InvalidInput(f"{source}: the manifest names no learnware; write one JSON object a line")
     return items
 
 
-def _folder(source: Path) -> Sequence[tuple[str, object]]:
+def _parsed(text: bytes) -> object:
+    """The JSON value in ``text``; None, which is refused later, for anything else."""
+    try:
+        return json.loads(text) if len(text) <= MAX_MANIFEST_LINE else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _folder(source: Path) -> Sequence[Item]:
     if not source.is_dir():
         raise InvalidInput(f"{source}: no such folder or manifest")
+    source = source.absolute()
     folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     if (source / CONFIG_FILE).exists():
         folders = [source]
     if not folders:
         raise InvalidInput(f"{source}: no adapter folders in it; each needs an {CONFIG_FILE}")
-    return [(folder.name, _folder_fields(folder)) for folder in folders]
+    return [(folder.name, folder, _folder_fields(folder)) for folder in folders]
 
 
 def _folder_fields(folder: Path) -> object:
     """What a manifest line for this folder would say: its card file, and the files found beside it."""
-    fields: object = {}
     card = folder / CARD_FILE
-    if card.is_file():
-        try:
-            fields = json.loads(card.read_bytes()[:MAX_MANIFEST_LINE])
-        except (ValueError, RecursionError):
-            return None
+    fields = _parsed(card.read_bytes()) if card.is_file() else {}
     if not isinstance(fields, dict):
         return None
-    found: dict[str, object] = {"name": folder.name, **fields, "adapter": str(folder.resolve())}
-    if (folder / SPECIFICATION_FILE).is_file():
-        found["specification"] = str((folder / SPECIFICATION_FILE).resolve())
-    elif (folder / EXAMPLES_FILE).is_file():
-        found["examples"] = str((folder / EXAMPLES_FILE).resolve())
+    found: dict[str, object] = {"name": folder.name, **fields, "adapter": str(folder)}
+    for name, file in (("specification", SPECIFICATION_FILE), ("examples", EXAMPLES_FILE)):
+        if not {"specification", "examples"} & found.keys() and (folder / file).is_file():
+            found[name] = file
     return found
 
 

@@ -25,7 +25,7 @@ class Indexer:
         """Takes one learnware in; when it returns, artefact and point are durable and visible.
 
         The same adapter is one learnware: submitted again, its card and specification are replaced.
-        Submitted again unchanged, nothing is written.
+        Submitted again unchanged, nothing is written but an artefact that was lost.
 
         Raises:
             InvalidAdapter, TooLarge: the adapter fails a check.
@@ -37,15 +37,11 @@ class Indexer:
         if card.name in self.bases.names():
             raise InvalidInput(f"learnware card: field 'name': {card.name!r} is the name of a base model")
         learnware = self._record(checked, specification, card)
-        if self.catalogue.get([learnware.id]) == [learnware]:
-            return learnware
-        is_new = self.store.put(checked.id, checked.files)
-        try:
+        # The artefact first, and never taken back: without its point it is invisible and harmless, while a
+        # write that failed half-way may still have made the point.
+        self.store.put(checked.id, checked.files)
+        if self.catalogue.get([learnware.id]) != [learnware]:
             self.catalogue.upsert([self._entry(learnware, specification)])
-        except BaseException:
-            if is_new:
-                self.store.delete(checked.id)
-            raise
         return learnware
 
     def _record(self, adapter: Adapter, specification: Specification, card: Card) -> Learnware:

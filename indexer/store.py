@@ -6,16 +6,18 @@ Light to import, since the resolver inside the serving engine uses it. Ids go in
 import os
 import re
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 from specification.errors import InvalidInput, NotFound
-from specification.files import sync_folder
+from specification.files import make_folder, sync_folder
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 INCOMING = ".incoming-"
+SWEEP_SECONDS = 3600
 
 
 class AdapterStore:
@@ -51,10 +53,11 @@ class AdapterStore:
     def put(self, id: str, files: Mapping[str, bytes]) -> bool:
         """Stores an adapter's files, synced before they become visible; False if it was there already."""
         place = self._place(id)
-        if place.is_dir():
+        if all((place / name).is_file() for name in files):
             return False
-        place.parent.mkdir(parents=True, exist_ok=True)
-        incoming = Path(tempfile.mkdtemp(dir=self.root, prefix=INCOMING))
+        make_folder(place.parent)
+        incoming = self.root / f"{INCOMING}{uuid4().hex}"
+        incoming.mkdir()
         try:
             for name, data in files.items():
                 with (incoming / name).open("wb") as file:
@@ -62,6 +65,8 @@ class AdapterStore:
                     file.flush()
                     os.fsync(file.fileno())
             sync_folder(incoming)
+            # Only a hand from outside can have left an incomplete folder there.
+            shutil.rmtree(place, ignore_errors=True)
             incoming.rename(place)
         except BaseException:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -81,9 +86,10 @@ class AdapterStore:
             yield from sorted(path.name for path in shelf.iterdir())
 
     def sweep(self) -> None:
-        """Removes what a crash in the middle of ``put`` left. Only the one writer may call it."""
+        """Removes what a crash in the middle of ``put`` left: hidden folders that are an hour old."""
         for path in self.root.glob(f"{INCOMING}*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.stat().st_mtime < time.time() - SWEEP_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _place(self, id: str) -> Path:
         if not re.fullmatch(r"[0-9a-f]{64}", id):

@@ -1,7 +1,7 @@
 """From a task's specification to a decision: approximate candidates, exact rerank, fit, or none fits."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -14,6 +14,9 @@ from specification import Comparison, Encoder, ReducedSet, Specification, compar
 from specification.errors import InvalidInput
 
 MAX_PROMPT_CHARACTERS = 100_000
+ATTEMPTS = 3
+
+Candidate = tuple[Learnware, ReducedSet]
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,15 @@ class Retriever:
         """
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._nearest(task.reduced_set, limit, where)
+        candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where))
         return self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
 
     def search_exactly(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """The judge of ``search``: compares the task with every learnware in the catalogue. Slow."""
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        return self._ranking(self._by_distance(task.reduced_set, self._everything(where)), limit, started)
+        candidates = self._retrying(lambda: self._everything(where))
+        return self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
 
     def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares for a single prompt by the cosine μ_Q(x)/‖μ_Q‖ in the RKHS, which is the fit.
@@ -75,16 +79,19 @@ class Retriever:
         started = time.perf_counter()
         if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
             raise InvalidInput(f"a prompt of {len(prompt)} characters; 1 … {MAX_PROMPT_CHARACTERS} are allowed")
+        self._require_encoder()
         point = ReducedSet(self.encoder.encode([prompt]), np.ones(1, dtype=np.float32))
-        learnwares = self._nearest(point, limit, where)
-        fit = self._compare(point, learnwares).cosine
-        ranked = [Ranked(item, _rounded(f), nan) for item, f in zip(learnwares, fit, strict=True)]
+        candidates = self._retrying(lambda: self._nearest(point, limit, where))
+        fit = self._compare(point, candidates).cosine
+        ranked = [Ranked(item, _rounded(f), nan) for (item, _), f in zip(candidates, fit, strict=True)]
         ranked.sort(key=lambda item: (-item.fit, item.learnware.id))
         return self._ranking(ranked, limit, started, self.thresholds.prompt)
 
     def find(self, text: str, limit: int = 10, where: Filter = EVERYTHING) -> list[Learnware]:
         """Returns learnwares whose description fits a free text, best first."""
         _check_limit(limit)
+        self._require_encoder()
+        text = text.encode("utf-8", "replace").decode()
         hits = self.catalogue.matching_text(text, self.encoder.encode([text])[0], limit, PUBLISHED & where)
         return self.catalogue.get([hit.id for hit in hits])
 
@@ -104,15 +111,31 @@ class Retriever:
                 return found
             after = page.next
 
-    def _by_distance(self, task: ReducedSet, learnwares: Sequence[Learnware]) -> list[Ranked]:
-        comparison = self._compare(task, learnwares)
-        rows = zip(learnwares, comparison.overlap, comparison.mmd, strict=True)
-        ranked = [Ranked(item, _rounded(fit), _rounded(mmd)) for item, fit, mmd in rows]
+    def _retrying(self, find: Callable[[], list[Learnware]]) -> list[Candidate]:
+        """Returns what ``find`` finds, the newest version of each name, with its reduced set.
+
+        A learnware that is replaced or removed between the two readings makes both begin again; one that
+        still is after the third time is left out.
+        """
+        for _ in range(ATTEMPTS):
+            learnwares = newest_versions(find())
+            found = self.catalogue.reduced_sets(learnwares)
+            if len(found) == len(learnwares):
+                break
+        return [(item, found[item.id]) for item in learnwares if item.id in found]
+
+    def _by_distance(self, task: ReducedSet, candidates: Sequence[Candidate]) -> list[Ranked]:
+        comparison = self._compare(task, candidates)
+        rows = zip(candidates, comparison.overlap, comparison.mmd, strict=True)
+        ranked = [Ranked(item, _rounded(fit), _rounded(mmd)) for (item, _), fit, mmd in rows]
         return sorted(ranked, key=lambda item: (item.mmd, item.learnware.id))
 
-    def _compare(self, task: ReducedSet, learnwares: Sequence[Learnware]) -> Comparison:
-        others = self.catalogue.reduced_sets(learnwares)
-        return compare(task, others, self.catalogue.settings.feature_map.gamma)
+    def _compare(self, task: ReducedSet, candidates: Sequence[Candidate]) -> Comparison:
+        gamma = self.catalogue.settings.feature_map.gamma
+        return compare(task, [reduced for _, reduced in candidates], gamma)
+
+    def _require_encoder(self) -> None:
+        self.catalogue.settings.encoder.require(self.encoder.identity)
 
     def _ranking(
         self, ranked: list[Ranked], limit: int, started: float, threshold: float | None = None
@@ -123,6 +146,14 @@ class Retriever:
             candidates=len(ranked),
             seconds=time.perf_counter() - started,
         )
+
+
+def newest_versions(learnwares: Sequence[Learnware]) -> list[Learnware]:
+    """Returns the learnwares without those of which there is a newer version among them, in their order."""
+    newest: dict[str, int] = {}
+    for item in learnwares:
+        newest[item.name] = max(item.version, newest.get(item.name, 0))
+    return [item for item in learnwares if item.version == newest[item.name]]
 
 
 def _check_limit(limit: int) -> None:

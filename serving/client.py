@@ -3,32 +3,41 @@
 The command line uses it while another process holds the catalogue's folder.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
+from pydantic import ValidationError
 
 from catalogue import EVERYTHING, Card, Filter, Learnware, Page
 from indexer.adapter import check_folder
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Ranking
 from serving.tasks import Task
-from serving.wire import PAGE, RANKING, error_code, filter_text
+from serving.wire import PAGE, RANKING, ErrorAnswer, FacetCounts, encodable, error_code, filter_text
 from specification import Specification
-from specification.errors import DockError, EngineError
+from specification.errors import DockError, EngineError, InvalidInput, NotFound
 
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+# What ids, names and engine names are made of. Anything else is no learnware, and could be another path.
+REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+
+Result = TypeVar("Result")
 
 
 class DockClient:
     """Speaks to a gateway. Every method raises the same DockErrors as the dock behind it would."""
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        """Raises InvalidInput if ``url`` is no URL; asks nobody yet."""
         self.url = url.rstrip("/")
-        self._client = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport, trust_env=False)
+        try:
+            self._client = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport, trust_env=False)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise InvalidInput(f"dock URL {url[:200]!r}: {error}; write http://host:port") from None
 
     def health(self) -> bool:
         """Tells whether a gateway answers there."""
@@ -39,33 +48,30 @@ class DockClient:
 
     def search(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """See ``Retriever.search``."""
-        return RANKING.validate_json(self._send("/search", task, limit=limit, where=filter_text(where)).content)
+        return self._send("/search", RANKING.validate_json, task, limit=limit, where=filter_text(where))
 
     def find(self, text: str, limit: int = 10, where: Filter = EVERYTHING) -> list[Learnware]:
         """See ``Retriever.find``."""
-        found = self._get("/learnwares", query=text, limit=limit, where=filter_text(where))
-        return list(PAGE.validate_json(found.content).learnwares)
+        found = self._get("/learnwares", PAGE.validate_json, query=text, limit=limit, where=filter_text(where))
+        return list(found.learnwares)
 
     def learnwares(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
         """See ``Catalogue.scroll``."""
         paging = {"after": after} if after else {}
-        return PAGE.validate_json(
-            self._get("/learnwares", limit=limit, where=filter_text(where), **paging).content
-        )
+        return self._get("/learnwares", PAGE.validate_json, limit=limit, where=filter_text(where), **paging)
 
     def learnware(self, name: str) -> Learnware:
         """Returns a learnware by id or name; raises NotFound if there is none."""
-        return Learnware.model_validate_json(self._get(f"/learnwares/{_quoted(name)}").content)
+        return self._get(_path_of(name), Learnware.model_validate_json)
 
     def specification_file(self, name: str) -> bytes:
         """Returns the specification file of a learnware by id or name."""
-        return self._get(f"/learnwares/{_quoted(name)}/specification").content
+        return self._get(f"{_path_of(name)}/specification", bytes)
 
     def facets(self, field: str, where: Filter = EVERYTHING, limit: int = 100) -> dict[str, int]:
         """See ``Catalogue.facets``."""
-        found = self._get("/learnwares/facets", field=field, where=filter_text(where), limit=limit)
-        values: dict[str, int] = found.json()["values"]
-        return values
+        asked: dict[str, str | int] = {"field": field, "where": filter_text(where), "limit": limit}
+        return self._get("/learnwares/facets", FacetCounts.model_validate_json, **asked).values
 
     def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
         """See ``Indexer.submit``; sends the adapter's two files."""
@@ -77,11 +83,11 @@ class DockClient:
             }
             for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
                 form[name] = files.enter_context((adapter / file).open("rb"))
-            return Learnware.model_validate_json(self._request("POST", "/learnwares", files=form).content)
+            return self._request("POST", "/learnwares", Learnware.model_validate_json, files=form)
 
     def register_task(self, task: Specification) -> Task:
         """Registers a task; its id can be sent as ``model="task:<id>"``."""
-        return Task.model_validate_json(self._send("/v1/tasks", task).content)
+        return self._send("/v1/tasks", Task.model_validate_json, task)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -93,29 +99,38 @@ class DockClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _get(self, path: str, **query: str | int) -> httpx.Response:
-        return self._request("GET", path, params=query)
+    def _get(self, path: str, read: Callable[[bytes], Result], **query: str | int) -> Result:
+        return self._request("GET", path, read, params=query)
 
-    def _send(self, path: str, task: Specification, **query: str | int) -> httpx.Response:
-        return self._request("POST", path, params=query, content=task.to_bytes())
+    def _send(self, path: str, read: Callable[[bytes], Result], task: Specification, **query: str | int) -> Result:
+        return self._request("POST", path, read, params=query, content=task.to_bytes())
 
-    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    def _request(self, method: str, path: str, read: Callable[[bytes], Result], **arguments: Any) -> Result:
+        """Returns what ``read``, which raises ValueError for anything but a dock's answer, makes of the answer."""
+        for name, value in arguments.get("params", {}).items():
+            encodable(name, str(value))
         try:
             response = self._client.request(method, path, **arguments)
+        except httpx.InvalidURL as error:
+            raise InvalidInput(f"{method} {path} cannot be asked: {error}") from None
         except httpx.HTTPError as error:
             raise EngineError(f"the dock at {self.url} does not answer: {error}") from None
-        if response.is_error:
-            raise _error_in(response)
-        return response
+        if not response.is_success:
+            raise self._error_in(response)
+        try:
+            return read(response.content)
+        except ValueError as error:
+            reason = str(error).partition("\n")[0]
+            raise EngineError(f"what answers at {self.url} is no dock: {method} {path}: {reason}") from None
 
-
-def _error_in(response: httpx.Response) -> DockError:
-    """Returns the error of the tree that the gateway reports."""
-    try:
-        fields: Mapping[str, Any] = response.json()["error"]
-        return _CLASSES.get(fields["code"], DockError)(fields["message"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return DockError(f"{response.url}: status {response.status_code}, and no error in the answer")
+    def _error_in(self, response: httpx.Response) -> DockError:
+        """Returns the error of the tree that the gateway reports."""
+        try:
+            error = ErrorAnswer.model_validate_json(response.content).error
+        except ValidationError:
+            status = f"status {response.status_code} without a dock's error"
+            return EngineError(f"what answers at {self.url} is no dock: {response.url.path}: {status}")
+        return _CLASSES.get(str(error.code), DockError)(error.message)
 
 
 def _tree(error: type[DockError]) -> Iterator[type[DockError]]:
@@ -127,7 +142,7 @@ def _tree(error: type[DockError]) -> Iterator[type[DockError]]:
 _CLASSES = {error_code(error): error for error in _tree(DockError)}
 
 
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")
+def _path_of(name: str) -> str:
+    if REFERENCE.fullmatch(name) is None:
+        raise NotFound(f"no learnware {name[:200]!r}")
+    return f"/learnwares/{name}"

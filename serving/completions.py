@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from catalogue.contract import MAX_LIMIT
 from serving.engine import EVENT_STREAM, AdapterUnavailable, EngineAnswer, Route
 from serving.parts import GatewayParts, Parts
 from serving.requests import read_body, while_connected
@@ -23,7 +24,7 @@ router = APIRouter(prefix="/v1")
 
 @router.get("/models")
 async def list_models(
-    parts: Parts, limit: Annotated[int, Query(ge=1, le=1000)] = 100, after: str | None = None
+    parts: Parts, limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100, after: str | None = None
 ) -> ModelList:
     """Lists what can be sent as ``model``: on the first page the base model and ``auto``, then learnwares."""
     page = await run_in_threadpool(parts.catalogue.scroll, parts.servable, limit, after)

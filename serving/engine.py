@@ -53,6 +53,8 @@ class Engine(ABC):
     """Generates with one base model and its adapters. Requests may come in any number at once."""
 
     base_model: str
+    # The largest rank of an adapter that this engine can load, None where no limit is known.
+    max_lora_rank: int | None = None
 
     @abstractmethod
     async def start(self) -> None:

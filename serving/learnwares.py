@@ -9,22 +9,24 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
-from catalogue import Learnware, Page, parse_card, parse_filter
+from catalogue import Card, Learnware, Page, parse_card, parse_filter
+from catalogue.contract import MAX_LIMIT
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
-from serving.parts import Parts
+from serving.parts import GatewayParts, Parts
 from serving.requests import limited, read_body
 from serving.routing import find_learnware
 from serving.tasks import TASK_ID_LENGTH, Task
-from serving.wire import PAGE, RANKING, parse_object
+from serving.wire import PAGE, RANKING, FacetCounts, parse_object
 from specification import MAX_SPECIFICATION_BYTES, Specification
-from specification.errors import InvalidInput, NotFound
+from specification.errors import DockError, InvalidInput, NotFound, TooLarge
 
 MAX_UPLOAD_BYTES = 2**30
 MAX_CARD_BYTES = 2**20
 UPLOADS = ("card", "specification", "adapter_config", "adapter_model")
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 
 router = APIRouter()
 
@@ -44,9 +46,9 @@ async def list_learnwares(
 
 
 @router.get("/learnwares/facets")
-def count_values(parts: Parts, field: str, where: str = "", limit: Limit = 100) -> dict[str, Any]:
+def count_values(parts: Parts, field: str, where: str = "", limit: Limit = 100) -> FacetCounts:
     """Counts the values of a field."""
-    return {"field": field, "values": parts.catalogue.facets(field, parse_filter(where), limit)}
+    return FacetCounts(field=field, values=parts.catalogue.facets(field, parse_filter(where), limit))
 
 
 @router.get("/learnwares/{reference}")
@@ -58,23 +60,24 @@ def get_learnware(parts: Parts, reference: str) -> Learnware:
 @router.get("/learnwares/{reference}/specification", response_class=Response)
 def get_specification(parts: Parts, reference: str) -> Response:
     """Returns a learnware's specification file."""
-    data = parts.catalogue.specification_files([_required(parts, reference)])[0]
+    data = parts.catalogue.specification_file(_required(parts, reference))
     return Response(data, media_type="application/octet-stream")
 
 
 @router.post("/learnwares", status_code=201)
 async def submit_learnware(request: Request, parts: Parts) -> Learnware:
     """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``."""
-    bounded = limited(request, MAX_UPLOAD_BYTES)
-    async with bounded.form(max_files=4, max_fields=4, max_part_size=MAX_CARD_BYTES) as form:
+    form = await _read_form(request)
+    try:
+        card = parse_card(parse_object(await _part(form, "card", MAX_CARD_BYTES)))
+        data = await _part(form, "specification", MAX_SPECIFICATION_BYTES)
+        specification = await run_in_threadpool(Specification.from_bytes, data)
         with tempfile.TemporaryDirectory(prefix="slmdock-upload-") as folder:
-            adapter = Path(folder)
-            card = parse_card(parse_object(await _part(form, "card", MAX_CARD_BYTES)))
-            data = await _part(form, "specification", MAX_SPECIFICATION_BYTES)
-            specification = await run_in_threadpool(Specification.from_bytes, data)
-            await run_in_threadpool(_save, form, adapter)
+            await run_in_threadpool(_save, form, Path(folder))
             async with parts.writing:
-                return await run_in_threadpool(parts.indexer.submit, adapter, specification, card)
+                return await run_in_threadpool(_submit, parts, Path(folder), specification, card)
+    finally:
+        await form.close()
 
 
 @router.post("/search")
@@ -89,7 +92,10 @@ async def search(request: Request, parts: Parts, where: str = "", limit: Limit =
 
 @router.post("/v1/tasks")
 async def register_task(request: Request, parts: Parts) -> Task:
-    """Registers the task whose specification file is the body; its decision is taken now, once."""
+    """Registers the task whose specification file is the body.
+
+    Its decision is taken now and kept until the task is registered again, which decides anew.
+    """
     data = await read_body(request, MAX_SPECIFICATION_BYTES)
     specification = await run_in_threadpool(Specification.from_bytes, data)
     return await run_in_threadpool(_register, parts, specification)
@@ -104,14 +110,10 @@ def get_task(parts: Parts, id: str) -> Task:
     return task
 
 
-def _register(parts: Parts, specification: Specification) -> Task:
-    id = specification.digest[:TASK_ID_LENGTH]
-    known = parts.tasks.get(id)
-    if known is not None:
-        return known
+def _register(parts: GatewayParts, specification: Specification) -> Task:
     decision = parts.retriever.search(specification, 1, parts.servable).decision
     task = Task(
-        id=id,
+        id=specification.digest[:TASK_ID_LENGTH],
         learnware=decision.learnware.id if decision.learnware else None,
         fit=decision.fit,
         threshold=decision.threshold,
@@ -122,11 +124,35 @@ def _register(parts: Parts, specification: Specification) -> Task:
     return task
 
 
-def _required(parts: Parts, reference: str) -> Learnware:
+def _required(parts: GatewayParts, reference: str) -> Learnware:
     learnware = find_learnware(parts.catalogue, reference)
     if learnware is None:
         raise NotFound(f"no learnware {reference[:200]!r}")
     return learnware
+
+
+def _submit(parts: GatewayParts, folder: Path, specification: Specification, card: Card) -> Learnware:
+    """Takes the adapter in; an error names its file, but not where we kept it."""
+    try:
+        return parts.indexer.submit(folder, specification, card)
+    except DockError as error:
+        raise type(error)(str(error).replace(f"{folder}/", "")) from None
+
+
+async def _read_form(request: Request) -> FormData:
+    """Returns the form; whoever gets it must close it.
+
+    Raises:
+        TooLarge: the whole, or a part that is no file, exceeds its limit.
+    """
+    bounded = limited(request, MAX_UPLOAD_BYTES)
+    try:
+        return await bounded.form(max_files=4, max_fields=4, max_part_size=MAX_CARD_BYTES)
+    except HTTPException as error:
+        # Starlette answers 400 to every fault of a form and tells them apart by its words alone.
+        if "exceeded maximum size" in error.detail:
+            raise TooLarge(f"a field of the form exceeds {MAX_CARD_BYTES} bytes; send it as a file") from None
+        raise
 
 
 async def _part(form: FormData, name: str, limit: int) -> bytes:
@@ -136,7 +162,7 @@ async def _part(form: FormData, name: str, limit: int) -> bytes:
         raise InvalidInput(f"the form lacks {name!r}; it needs {', '.join(UPLOADS)}")
     data = await part.read(limit + 1) if isinstance(part, UploadFile) else part.encode()
     if len(data) > limit:
-        raise InvalidInput(f"{name}: more than {limit} bytes")
+        raise TooLarge(f"{name}: more than {limit} bytes")
     return data
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from catalogue import PUBLISHED, Catalogue, Filter, Match
+from catalogue.filters import Range
 from indexer import Indexer
 from retriever import Retriever
 from serving.engine import Engine
@@ -29,7 +30,9 @@ class GatewayParts:
     def servable(self) -> Filter:
         """The learnwares that this engine can answer with."""
         base = Match(field="base_model", values=(self.engine.base_model,))
-        return PUBLISHED & Filter(conditions=(base,))
+        servable = PUBLISHED & Filter(conditions=(base,))
+        limit = self.engine.max_lora_rank
+        return servable if limit is None else servable & Filter(conditions=(Range(field="rank", at_most=limit),))
 
 
 def _parts_of(request: Request) -> GatewayParts:

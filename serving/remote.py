@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from serving.engine import AdapterUnavailable, Engine, EngineAnswer, Route
-from specification.errors import EngineError
+from specification.errors import EngineError, InvalidInput
 
 HEALTH_TIMEOUT = 5.0
 POLL_SECONDS = 0.5
@@ -45,13 +45,21 @@ class RemoteEngine(Engine):
         self._client: httpx.AsyncClient | None = None
 
     def connect(self) -> None:
-        """Opens the client without asking whether anybody is there."""
-        self._client = self._open()
+        """Opens the client without asking whether anybody is there.
+
+        Raises:
+            InvalidInput: ``url`` is no URL.
+        """
+        try:
+            self._client = self._open()
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise InvalidInput(f"engine URL {self.config.url[:200]!r}: {error}") from None
 
     async def start(self) -> None:
         """Connects and waits for the server, which may still be loading its model.
 
         Raises:
+            InvalidInput: ``url`` is no URL.
             EngineError: nothing healthy answers within ``start_timeout``.
         """
         self.connect()

@@ -6,10 +6,11 @@ from typing import Literal
 from starlette.concurrency import run_in_threadpool
 
 from catalogue import Catalogue, Filter, Learnware, Match, is_id
-from serving.engine import adapter_prefix
+from catalogue.contract import MAX_LIMIT
+from serving.engine import AdapterUnavailable, adapter_prefix
 from serving.parts import GatewayParts
 from serving.tasks import Task
-from serving.wire import header_safe
+from serving.wire import encodable, header_safe
 from specification.errors import DockError, InvalidInput, NotFound
 
 AUTO = "auto"
@@ -50,6 +51,7 @@ async def choose(parts: GatewayParts, model: str, body: dict[str, object]) -> Ch
 
     Raises:
         ModelNotFound: ``model`` is none of: base model, learnware, ``auto``, registered task.
+        AdapterUnavailable: it names a learnware whose rank is beyond the engine's limit.
     """
     if model == parts.engine.base_model:
         return Choice(model, "base", "the base model was asked for")
@@ -67,7 +69,7 @@ def find_learnware(catalogue: Catalogue, reference: str) -> Learnware | None:
     if adapter_prefix(reference) is None:
         return catalogue.named(reference)
     name = Match(field="name", values=(reference.partition("@")[0],))
-    versions = catalogue.scroll(Filter(conditions=(name,)), limit=1000).learnwares
+    versions = catalogue.scroll(Filter(conditions=(name,)), limit=MAX_LIMIT).learnwares
     return next((one for one in versions if one.engine_name == reference), None)
 
 
@@ -137,20 +139,26 @@ def _by_name(parts: GatewayParts, name: str) -> Choice:
         )
     obstacle = _obstacle(parts, learnware)
     if obstacle:
-        raise ModelNotFound(obstacle)
+        raise obstacle
     return _learnware(learnware, "named", f"{learnware.name} was asked for")
 
 
-def _obstacle(parts: GatewayParts, learnware: Learnware) -> str:
-    """Returns why this engine cannot answer with the learnware, empty if it can."""
+def _obstacle(parts: GatewayParts, learnware: Learnware) -> DockError | None:
+    """Returns why this engine cannot answer with the learnware, None if it can."""
     if learnware.status != "published":
-        return f"learnware {learnware.engine_name} is {learnware.status}"
+        return ModelNotFound(f"learnware {learnware.engine_name} is {learnware.status}")
     if learnware.base_model != parts.engine.base_model:
-        return (
+        return ModelNotFound(
             f"learnware {learnware.engine_name} needs base model {learnware.base_model!r}; "
             f"this dock serves {parts.engine.base_model!r}"
         )
-    return ""
+    limit = parts.engine.max_lora_rank
+    if limit is not None and learnware.rank > limit:
+        return AdapterUnavailable(
+            f"learnware {learnware.engine_name} has rank {learnware.rank}, the engine was started for ranks up to "
+            f"{limit}; restart 'slmdock serve', which sizes the engine by the catalogue"
+        )
+    return None
 
 
 def _learnware(learnware: Learnware, kind: Kind, reason: str, fit: float | None = None) -> Choice:
@@ -166,9 +174,9 @@ def requested_model(body: dict[str, object]) -> str:
     """Returns the request's ``model``.
 
     Raises:
-        InvalidInput: it is missing or no text.
+        InvalidInput: it is missing, no text, or text that UTF-8 cannot carry.
     """
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidInput(f"the request needs a field 'model' with a text; {AUTO!r} lets the dock choose")
-    return model
+    return encodable("model", model)

@@ -32,8 +32,14 @@ async def serve(
     Raises:
         InvalidInput: the address cannot be listened on. EngineError: the engine does not start.
     """
-    listener = _listen(host, port)
-    url = f"http://{host}:{listener.getsockname()[1]}"
+    with _listen(host, port) as listener:
+        url = url_of(*listener.getsockname()[:2])
+        # Connections queue from here on. Nothing runs yet that would be left over if this call fails.
+        listening(url)
+        await _run(parts, listener, lambda: ready(url))
+
+
+async def _run(parts: GatewayParts, listener: socket.socket, ready: Callable[[], None]) -> None:
     config = uvicorn.Config(
         create_app(parts),
         log_level="warning",
@@ -44,20 +50,24 @@ async def serve(
     )
     server = _Server(config)
     gateway = asyncio.create_task(server.serve(sockets=[listener]))
-    listening(url)
     starting = asyncio.create_task(parts.engine.start())
     try:
         await asyncio.wait({gateway, starting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            ready(url)
+            ready()
             await gateway
     finally:
         server.should_exit = True
         starting.cancel()
         await asyncio.gather(starting, gateway, return_exceptions=True)
-        listener.close()
         await parts.engine.stop()
+
+
+def url_of(address: str, port: int) -> str:
+    """Returns the URL under which this machine reaches a socket bound to ``address``, which may be all of them."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
 class _Server(uvicorn.Server):
@@ -83,7 +93,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         listener.close()
         raise InvalidInput(f"cannot listen on {host}:{port}: {error}; choose another --port") from None
     return listener

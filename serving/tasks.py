@@ -15,10 +15,10 @@ TASK_ID_PATTERN = r"^[0-9a-f]{16}\Z"
 
 
 class Task(BaseModel):
-    """A task and who answers it. ``id`` begins the specification's digest, so a task is registered once.
+    """A task and who answers it. ``id`` begins the specification's digest, so a task has one record.
 
     ``learnware`` is the id of the chosen learnware, None where none fitted and the base model answers.
-    ``created`` is in Unix seconds.
+    ``created`` is when that was decided, in Unix seconds.
     """
 
     model_config = ConfigDict(frozen=True)

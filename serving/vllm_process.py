@@ -41,6 +41,7 @@ class VllmProcess(Engine):
     def __init__(self, config: VllmConfig, progress: Progress = lambda line: None) -> None:
         self.config = config
         self.base_model = config.base_model
+        self.max_lora_rank = config.max_lora_rank
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
@@ -87,18 +88,20 @@ class VllmProcess(Engine):
         return await self._remote.post(route, body)
 
     async def _launch(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="slmdock-"))
-        socket = self._folder / "vllm.sock"
-        self._process = self._spawn(socket)
-        self._remote = RemoteEngine(
-            RemoteConfig(url="http://vllm", base_model=self.base_model, socket=str(socket))
-        )
-        self._remote.connect()
         try:
+            self._folder = Path(tempfile.mkdtemp(prefix="slmdock-"))
+            socket = self._folder / "vllm.sock"
+            self._process = self._spawn(socket)
+            self._remote = RemoteEngine(
+                RemoteConfig(url="http://vllm", base_model=self.base_model, socket=str(socket))
+            )
+            self._remote.connect()
             await self._wait(self._process, self._remote)
             self._check_plugin()
-        except BaseException:
+        except BaseException as error:
             await self._take_down()
+            if isinstance(error, OSError):
+                raise EngineError(f"vLLM cannot be started: {error}") from error
             raise
 
     async def _take_down(self) -> None:
@@ -118,10 +121,10 @@ class VllmProcess(Engine):
                 pause = 1.0
                 continue
             log.error("vLLM has died and is started again; its last lines:\n%s", tail(self.config.log))
-            await self._take_down()
             try:
+                await self._take_down()
                 await self._launch()
-            except EngineError as error:
+            except (EngineError, OSError) as error:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 log.error("vLLM was not started again, next try in %.0f s: %s", pause, error)
 
@@ -170,10 +173,13 @@ class VllmProcess(Engine):
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
-    """Returns the last non-empty lines of a log."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 64 * 1024))
-        text = file.read().decode("utf-8", "replace")
+    """Returns the last non-empty lines of a log, or in their place why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
+            text = file.read().decode("utf-8", "replace")
+    except OSError as error:
+        text = f"(no log: {error})"
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
 

@@ -56,6 +56,32 @@ class Readiness(BaseModel):
     catalogue: bool
 
 
+class FacetCounts(BaseModel):
+    """How often each value of a field occurs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str
+    values: dict[str, int]
+
+
+class ErrorFields(BaseModel):
+    """What went wrong: ``message`` for people, ``code`` for programs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: str
+    code: str | int | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """An error as a client reads it, see ``error_body``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    error: ErrorFields
+
+
 def error_body(message: str, kind: str, code: str, param: str | None = None) -> dict[str, Any]:
     """Returns an error as OpenAI's clients understand it."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
@@ -97,6 +123,19 @@ def filter_text(where: Filter) -> str:
         bounds = {">=": condition.at_least, "<=": condition.at_most}
         parts += [f"{condition.field}{sign}{bound}" for sign, bound in bounds.items() if bound is not None]
     return ",".join(parts)
+
+
+def encodable(label: str, text: str) -> str:
+    """Returns ``text`` as it is.
+
+    Raises:
+        InvalidInput: it holds a lone surrogate, half of a character, which JSON can spell and UTF-8 cannot.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{label} {text[:200]!r}: not encodable as UTF-8 ({error.reason})") from None
+    return text
 
 
 def header_safe(text: str, limit: int = 500) -> str:

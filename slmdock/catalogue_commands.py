@@ -10,13 +10,13 @@ import typer
 from catalogue import parse_card, parse_filter
 from indexer import BaseModels, Report, cached_specification
 from indexer import ingest as ingest_all
-from indexer.bulk import MAX_MANIFEST_LINE
 from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
 from slmdock.dock import cache_folder
 from specification import Specification, read_examples, specify
 from specification.errors import InvalidInput
+from specification.files import read_file
 
 base_app = typer.Typer(
     no_args_is_help=True, help="The base models that adapters may stand on.", rich_markup_mode=None
@@ -26,6 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Where = Annotated[str, typer.Option(help="Filter, for instance 'domain=finance|law,rank<=16'.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")]
 SPECIFICATION_SUFFIX = ".safetensors"
+MAX_CARD_BYTES = 2**20
 
 
 def spec(
@@ -44,7 +45,7 @@ def spec(
     texts = [example.text for example in read_examples(examples)]
     with output.progress_bar("encoding", "texts") as progress:
         specification = specify(texts, dock.encoder(), size, progress)
-    target = out or Path(examples.name).with_suffix(".specification" + SPECIFICATION_SUFFIX)
+    target = out or examples.with_suffix(".specification" + SPECIFICATION_SUFFIX)
     try:
         specification.save(target)
     except OSError as error:
@@ -120,6 +121,9 @@ def list_learnwares(
     if as_json:
         output.print_json({"learnwares": [item.model_dump(mode="json") for item in found], "next": following})
         return
+    if not found:
+        print("no learnware passes")
+        return
     output.console().print(output.learnware_table(found))
     if following:
         print(f"more: --after {following}")
@@ -184,6 +188,8 @@ def list_bases(context: typer.Context, as_json: Json = False) -> None:
 
 
 def _bases(dock: Context) -> BaseModels:
+    if dock.url:
+        raise InvalidInput("base models are kept on the dock's own machine: use --dock there, not --url")
     return BaseModels(dock.config.folder / "bases.json")
 
 
@@ -195,9 +201,9 @@ def _specify(dock: Context, examples: Path | None) -> Specification:
 
 def _read_card(file: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(file.read_bytes()[:MAX_MANIFEST_LINE])
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"card {file}: not a readable JSON file ({error})") from None
+        fields = json.loads(read_file(file, MAX_CARD_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"card {file}: not JSON ({error})") from None
     if not isinstance(fields, dict):
         raise InvalidInput(f"card {file}: a JSON {type(fields).__name__}, expected an object")
     return fields
@@ -214,5 +220,5 @@ def _print_report(report: Report, as_json: bool) -> None:
         return
     output.console().print(output.learnware_table(report.accepted))
     for label, reason in report.refused:
-        print(f"refused: {label}: {reason}")
+        print(output.safe(f"refused: {label}: {reason}"))
     print(f"{len(report.accepted)} in, {len(report.refused)} refused")

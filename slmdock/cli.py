@@ -1,5 +1,6 @@
 """The command line, ``slmdock``. Errors go to standard error in one line; exit code 2 means bad input."""
 
+import io
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from catalogue import ServerAddress
-from slmdock import catalogue_commands, serving_commands
+from slmdock import catalogue_commands, output, serving_commands
 from slmdock.context import Context
 from slmdock.dock import DockConfig, default_folder
 from specification import DEFAULT_ENCODER
@@ -60,16 +61,19 @@ def options(
 ) -> None:
     """Options for every command. A Qdrant server's key is taken from SLMDOCK_QDRANT_API_KEY."""
     server = ServerAddress(qdrant, os.environ.get("SLMDOCK_QDRANT_API_KEY")) if qdrant else None
-    context.obj = Context(DockConfig((dock or default_folder()).resolve(), encoder, server), url)
+    context.obj = Context(DockConfig((dock or default_folder()).absolute(), encoder, server), url)
 
 
 def main() -> None:
     """Runs the command line; turns errors into one line and an exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except DockError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (DockError, OSError) as error:
+        print(f"error: {output.safe(str(error))}", file=sys.stderr)
         sys.exit(FAILED)
     except SystemExit as end:
         if end.code == INTERRUPTED:

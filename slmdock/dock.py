@@ -7,6 +7,7 @@ bases.json   the base models the dock knows
 serving.json where the gateway listens, while it does
 """
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -134,8 +135,10 @@ def announce(folder: Path, url: str) -> None:
 
 
 def withdraw(folder: Path) -> None:
-    """Takes the note back."""
-    (folder / SERVING_FILE).unlink(missing_ok=True)
+    """Takes the note back, if it is this process's."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if json.loads((folder / SERVING_FILE).read_text())["process"] == os.getpid():
+            (folder / SERVING_FILE).unlink()
 
 
 def announced(folder: Path) -> str | None:
@@ -144,5 +147,5 @@ def announced(folder: Path) -> str | None:
         note = json.loads((folder / SERVING_FILE).read_text())
         os.kill(int(note["process"]), 0)
         return str(note["url"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, OverflowError, ValueError, KeyError, TypeError):
         return None

@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from math import isnan
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from catalogue import Learnware
@@ -19,6 +20,11 @@ from specification import Specification
 def console() -> Console:
     """A console on standard output; wide where it is no terminal, so that pipes get whole lines."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def safe(text: str) -> str:
+    """Returns text from outside without control characters that a terminal would obey."""
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 def print_json(document: object) -> None:
@@ -41,7 +47,8 @@ def progress_bar(label: str, unit: str = "") -> Iterator[Callable[[int, int], No
 
 def learnware_table(learnwares: Sequence[Learnware]) -> Table:
     """A listing."""
-    table = Table("name", "version", "domain", "base model", "rank", "texts", "licence", "id", box=None)
+    columns = ("version", "domain", "base model", "rank", "texts", "licence", "id")
+    table = Table(Column("name", overflow="fold"), *columns, box=None)
     for item in learnwares:
         table.add_row(
             Text(item.name), str(item.version), Text(item.domain), Text(item.base_model), str(item.rank),
@@ -55,13 +62,15 @@ def learnware_details(learnware: Learnware) -> Table:
     table = Table(show_header=False, box=None)
     for name, value in learnware.model_dump().items():
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+        if name == "created":
+            shown = f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC"
         table.add_row(Text(name.replace("_", " "), style="bold"), Text(shown or "-"))
     return table
 
 
 def ranking_table(ranking: Ranking) -> Table:
     """Ranked learnwares with fit and distance."""
-    table = Table("", "learnware", "fit", "MMD", "domain", "description", box=None)
+    table = Table("", Column("learnware", overflow="fold"), "fit", "MMD", "domain", "description", box=None)
     for place, item in enumerate(ranking.ranked, 1):
         distance = "-" if isnan(item.mmd) else f"{item.mmd:.3f}"
         table.add_row(

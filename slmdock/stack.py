@@ -90,7 +90,8 @@ async def run_stack(
     dock: Dock, config: StackConfig, progress: Callable[[str], None], ready: Callable[[str], None]
 ) -> None:
     """Serves the dock until a signal or a cancellation; other commands find the gateway meanwhile."""
-    # The indexer first: it makes the catalogue where there is none yet.
+    choose_base(dock, config.base)
+    # The indexer before the engine: it makes the catalogue where there is none yet.
     indexer = dock.indexer
     engine = make_engine(dock, config, progress)
     tasks = TaskStore(dock.config.folder / "tasks")

@@ -28,7 +28,7 @@ class EncoderIdentity(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     dimension: Annotated[int, Field(ge=1, le=65_535)]
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    max_tokens: Annotated[int, Field(ge=1)]
+    max_tokens: Annotated[int, Field(ge=1, le=10**9)]
 
     def require(self, other: "EncoderIdentity") -> None:
         """Checks that vectors of the two encoders may be compared; the name is only a label.

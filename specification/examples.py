@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from specification.errors import InvalidExamples, TooLarge
 
@@ -36,19 +37,27 @@ def read_examples(path: str | os.PathLike[str]) -> list[Example]:
         TooLarge: the file, one text, or the number of examples exceeds its limit.
     """
     source = Path(path)
-    if not source.is_file():
-        raise InvalidExamples(f"{source}: no such file; give a JSON Lines file with a field 'text' per line")
-    size = source.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise TooLarge(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}; send a sample of the examples")
-    examples: list[Example] = []
-    with source.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                examples.append(_parse(line, f"{source}, line {number}"))
-            if len(examples) > MAX_EXAMPLES:
-                raise TooLarge(f"{source}: more than {MAX_EXAMPLES} examples; send a sample of them")
+    try:
+        if not source.is_file():
+            raise InvalidExamples(f"{source}: no such file; give a JSON Lines file with a field 'text' per line")
+        size = source.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise TooLarge(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}; send a sample of the examples")
+        with source.open("rb") as lines:
+            examples = _read(lines, source)
+    except OSError as error:
+        raise InvalidExamples(f"{source}: cannot be read ({error.strerror})") from None
     return check_examples(examples, str(source))
+
+
+def _read(lines: BinaryIO, source: Path) -> list[Example]:
+    examples: list[Example] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            examples.append(_parse(line, f"{source}, line {number}"))
+        if len(examples) > MAX_EXAMPLES:
+            raise TooLarge(f"{source}: more than {MAX_EXAMPLES} examples; send a sample of them")
+    return examples
 
 
 def check_examples(examples: list[Example], source: str) -> list[Example]:
@@ -71,10 +80,10 @@ def _parse(line: bytes, where: str) -> Example:
     if len(line) > 2 * MAX_TEXT_BYTES:
         raise TooLarge(f"{where}: {len(line)} bytes, the limit for a text is {MAX_TEXT_BYTES}; shorten it")
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InvalidExamples(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidExamples(f"{where}: not JSON ({error}); each line must be one JSON object") from None
     return _example(row, where)
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from specification.encoder import EncoderIdentity
 from specification.errors import InvalidSpecification, TooLarge
-from specification.files import write_atomically
+from specification.files import read_file, write_atomically
 from specification.reduced_set import MAX_SIZE, ReducedSet
 
 MAX_SPECIFICATION_BYTES = 16 * 2**20
@@ -32,6 +32,7 @@ METADATA_KEY = "slmdock"
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 WEIGHT_TOLERANCE = 1e-3
 MAX_NORM = 1.01
+MAX_SAMPLE_SIZE = 10**9
 
 
 class Privacy(BaseModel):
@@ -56,7 +57,7 @@ class Section(BaseModel):
 
     kind: Literal["reduced_set"] = "reduced_set"
     encoder: EncoderIdentity
-    sample_size: Annotated[int, Field(ge=2)]
+    sample_size: Annotated[int, Field(ge=2, le=MAX_SAMPLE_SIZE)]
     compression_error: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
     gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -128,16 +129,12 @@ class Specification:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Specification":
-        """Reads a file; raises as ``from_bytes`` does, with the path in front."""
-        source = Path(path)
-        if not source.is_file():
-            raise InvalidSpecification(f"{source}: no such file; make one with 'slmdock spec'")
-        if source.stat().st_size > MAX_SPECIFICATION_BYTES:
-            raise TooLarge(f"{source}: {source.stat().st_size} bytes, the limit is {MAX_SPECIFICATION_BYTES}")
+        """Reads a file; raises as ``from_bytes`` does, with the path in front, and InvalidInput if unreadable."""
+        data = read_file(Path(path), MAX_SPECIFICATION_BYTES)
         try:
-            return cls.from_bytes(source.read_bytes())
+            return cls.from_bytes(data)
         except InvalidSpecification as error:
-            raise type(error)(f"{source}: {error}") from None
+            raise InvalidSpecification(f"{path}: {error}") from None
 
     def _document(self) -> Document:
         return Document(sections={"text": self.section}, privacy=self.privacy)

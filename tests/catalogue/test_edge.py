@@ -54,6 +54,15 @@ def test_a_damaged_settings_file_is_named(tmp_path: Path, settings: CatalogueSet
         EdgeCatalogue.open(tmp_path, settings)
 
 
+def test_missing_specification_files_are_an_error_not_an_empty_start(
+    tmp_path: Path, settings: CatalogueSettings
+) -> None:
+    EdgeCatalogue.open(tmp_path, settings).close()
+    (tmp_path / "specifications.sqlite").unlink()
+    with pytest.raises(CatalogueError, match="cannot open"):
+        EdgeCatalogue.open(tmp_path, settings)
+
+
 def test_another_encoder_is_refused(tmp_path: Path, settings: CatalogueSettings) -> None:
     EdgeCatalogue.open(tmp_path, settings).close()
     other = settings.encoder.model_copy(update={"weights_sha256": "1" * 64})
@@ -105,4 +114,4 @@ def test_a_kill_loses_nothing_acknowledged(
     with EdgeCatalogue.open(tmp_path, settings) as catalogue:
         found = catalogue.get(ids)
         assert [item.id for item in found] == ids
-        assert len(catalogue.specification_files(found)) == len(ids)
+        assert len(catalogue.reduced_sets(found)) == len(ids)

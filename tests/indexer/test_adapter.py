@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from indexer import BaseModels, read_adapter
-from specification.errors import InvalidAdapter, TooLarge
+from specification.errors import InvalidAdapter, InvalidInput, TooLarge
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 Spoil = Callable[[Path], None]
@@ -106,6 +106,32 @@ def not_json(folder: Path) -> None:
     (folder / CONFIG).write_text("{")
 
 
+def a_list(folder: Path) -> None:
+    (folder / CONFIG).write_text("[]")
+
+
+def a_folder(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+
+
+VARIANTS: dict[str, object] = {
+    "alora_invocation_tokens": [1, 2],
+    "arrow_config": {"top_k": 2},
+    "ensure_weight_tying": True,
+    "kasa_config": {"beta": 1},
+    "layer_replication": [[0, 2]],
+    "megatron_config": {"x": 1},
+    "monteclora_config": {"x": 1},
+    "target_parameters": ["mlp.weight"],
+    "trainable_token_indices": [3],
+    "use_bdlora": {"nblocks": 2},
+    "use_qalora": True,
+    "velora_config": {"x": 1},
+    "never_heard_of": 1,
+}
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -115,6 +141,11 @@ def not_json(folder: Path) -> None:
         (dots, r"a name with '\.\.'"),
         (truncate, "not a readable safetensors file"),
         (not_json, "not JSON"),
+        (a_list, "a JSON list, expected an object"),
+        (a_folder, "not a readable safetensors file"),
+        (with_config(init_lora_weights="pissa"), "field 'init_lora_weights'.*pissa"),
+        (with_config(init_lora_weights="olora"), "field 'init_lora_weights'"),
+        *((with_config(**{name: value}), f"field '{name}'") for name, value in VARIANTS.items()),
         (with_config(base_model_name_or_path="another"), r"base model 'another' is not known.*tiny-base"),
         (with_config(base_model_name_or_path="../../etc"), "is not known"),
         (with_config(r=4096), "field 'r'.*256.*4096"),
@@ -139,6 +170,13 @@ def not_json(folder: Path) -> None:
 def test_is_refused_with_its_reason(folder: Path, bases: BaseModels, spoil: Spoil, message: str) -> None:
     spoil(folder)
     with pytest.raises(InvalidAdapter, match=message):
+        read_adapter(folder, bases)
+
+
+def test_a_configuration_that_is_no_file_is_named(folder: Path, bases: BaseModels) -> None:
+    (folder / CONFIG).unlink()
+    (folder / CONFIG).mkdir()
+    with pytest.raises(InvalidInput, match="not a regular file"):
         read_adapter(folder, bases)
 
 

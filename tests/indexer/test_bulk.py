@@ -27,6 +27,8 @@ def manifest(tmp_path: Path, adapters: list[Path]) -> Path:
         json.dumps({"name": "gone", "adapter": "no-such-folder", "examples": "wheat.jsonl"}),
         json.dumps({"name": "bare", "adapter": str(adapters[0])}),
         json.dumps({"name": "odd", "adapter": str(adapters[0]), "examples": "wheat.jsonl", "colour": "red"}),
+        json.dumps({"name": "long", "adapter": "x" * 300, "examples": "wheat.jsonl"}),
+        json.dumps({"name": "dir", "adapter": str(adapters[0]), "specification": "."}),
     ]
     file = tmp_path / "learnwares.jsonl"
     file.write_text("\n".join([lines[0], *bad, *lines[1:]]))
@@ -40,9 +42,9 @@ def test_the_good_go_in_and_the_rest_is_reported(
     report = ingest(manifest, encoder, tmp_path / "cache", indexer.submit, lambda *at: seen.append(at))
     assert [item.name for item in report.accepted] == ["wheat", "bones", "primes"]
     assert indexer.catalogue.count() == 3
-    assert seen[-1] == (8, 8)
+    assert seen[-1] == (10, 10)
     reasons = dict(report.refused)
-    assert list(reasons) == [f"learnwares.jsonl, line {number}" for number in range(2, 7)]
+    assert list(reasons) == [f"learnwares.jsonl, line {number}" for number in range(2, 9)]
     for words, reason in zip(
         [
             "not a JSON object",
@@ -50,6 +52,8 @@ def test_the_good_go_in_and_the_rest_is_reported(
             "no such folder",
             "no examples and no spec",
             "field 'colour'",
+            "cannot be read",
+            "not a regular file",
         ],
         reasons.values(),
         strict=True,
@@ -70,7 +74,7 @@ def test_an_interrupted_run_is_resumed(
     manifest: Path, indexer: Indexer, encoder: SentenceEncoder, tmp_path: Path
 ) -> None:
     def stop_at_second(done: int, total: int) -> None:
-        if done == 7:
+        if done == 9:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -99,11 +103,14 @@ def test_a_folder_of_adapters_with_their_cards_and_examples(
         for file in adapter.iterdir():
             (place / file.name).write_bytes(file.read_bytes())
         examples(tmp_path, f"topic {number}").rename(place / "examples.jsonl")
-    (root / "learnware-0" / "learnware.json").write_text(json.dumps({"name": "zero", "domain": "numbers"}))
+    card = {"name": "zero", "domain": "numbers", "examples": "mine.jsonl"}
+    (root / "learnware-0" / "learnware.json").write_text(json.dumps(card))
+    (root / "learnware-0" / "examples.jsonl").rename(root / "learnware-0" / "mine.jsonl")
     (root / "empty").mkdir()
+    (root / "linked").symlink_to(root / "learnware-1")
     report = ingest(root, encoder, tmp_path / "cache", indexer.submit)
     assert sorted(item.name for item in report.accepted) == ["learnware-1", "learnware-2", "zero"]
-    assert [label for label, _ in report.refused] == ["empty"]
+    assert [label for label, _ in report.refused] == ["empty", "linked"]
 
 
 def test_a_damaged_cache_is_made_anew(

@@ -1,9 +1,10 @@
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from catalogue import Card
+from catalogue import Card, Entry
 from indexer import Indexer
 from specification import Specification, specify
 from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput
@@ -29,7 +30,7 @@ def test_a_submitted_learnware_is_in_store_and_catalogue(
     assert list(indexer.store.ids()) == [learnware.id]
     stored = indexer.store.path_of(learnware.id)
     assert sum(file.stat().st_size for file in stored.iterdir()) == learnware.adapter_bytes
-    assert indexer.catalogue.specification_files([learnware]) == [specifications[0].to_bytes()]
+    assert indexer.catalogue.specification_file(learnware) == specifications[0].to_bytes()
 
 
 def test_the_same_adapter_twice_is_one_learnware_with_the_new_specification(
@@ -39,7 +40,7 @@ def test_the_same_adapter_twice_is_one_learnware_with_the_new_specification(
     again = indexer.submit(shutil.copytree(adapter, tmp_path / "copy"), specifications[1], Card(name="wheat"))
     assert (again.id, again.version, again.created) == (first.id, first.version, first.created)
     assert indexer.catalogue.count() == 1
-    assert indexer.catalogue.specification_files([again]) == [specifications[1].to_bytes()]
+    assert indexer.catalogue.specification_file(again) == specifications[1].to_bytes()
     assert indexer.submit(adapter, specifications[1], Card(name="wheat")) == again
 
 
@@ -68,16 +69,36 @@ def test_a_refused_submission_changes_nothing(
     assert list(indexer.store.ids()) == []
 
 
-def test_a_failing_catalogue_leaves_no_artefact(
+def test_a_catalogue_that_fails_half_way_loses_nothing_and_is_healed_by_submitting_again(
     indexer: Indexer, adapter: Path, specifications: list[Specification], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise CatalogueError("disk full")
+    upsert = indexer.catalogue._upsert
 
-    monkeypatch.setattr(indexer.catalogue, "_upsert", fail)
-    with pytest.raises(CatalogueError):
-        indexer.submit(adapter, specifications[0], Card(name="wheat"))
-    assert list(indexer.store.ids()) == []
+    def fail_after_writing(entries: Sequence[Entry]) -> None:
+        upsert(entries)
+        raise CatalogueError("flush failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(indexer.catalogue, "_upsert", fail_after_writing)
+        with pytest.raises(CatalogueError):
+            indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    visible = indexer.catalogue.scroll().learnwares
+    assert all(indexer.store.path_of(item.id).is_dir() for item in visible)
+    learnware = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    assert indexer.catalogue.get([learnware.id]) == [learnware]
+
+
+def test_a_lost_artefact_is_restored_by_submitting_again(
+    indexer: Indexer, adapter: Path, specifications: list[Specification]
+) -> None:
+    learnware = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    stored = indexer.store.path_of(learnware.id)
+    (stored / "adapter_model.safetensors").unlink()
+    assert indexer.submit(adapter, specifications[0], Card(name="wheat")) == learnware
+    assert (stored / "adapter_model.safetensors").is_file()
+    shutil.rmtree(stored)
+    indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    assert len(list(stored.iterdir())) == 2
 
 
 @pytest.mark.parametrize("name", ["", "auto", "AUTO", "a/b", "../x", "x" * 97, "a b", ".hidden", "a\n"])

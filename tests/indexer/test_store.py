@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,18 @@ def test_a_failed_put_leaves_nothing(store: AdapterStore, tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".incoming-*"))
 
 
-def test_sweep_removes_what_a_crash_left(store: AdapterStore, tmp_path: Path) -> None:
-    (tmp_path / ".incoming-x").mkdir()
+def test_sweep_removes_what_a_crash_left_and_nothing_that_is_being_written(
+    store: AdapterStore, tmp_path: Path
+) -> None:
+    (tmp_path / ".incoming-old").mkdir()
+    os.utime(tmp_path / ".incoming-old", (0, 0))
+    (tmp_path / ".incoming-new").mkdir()
     store.sweep()
-    assert not (tmp_path / ".incoming-x").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [".incoming-new"]
+
+
+def test_an_incomplete_adapter_is_put_anew(store: AdapterStore) -> None:
+    store.put(ID, FILES)
+    (store.path_of(ID) / "adapter_config.json").unlink()
+    assert store.put(ID, FILES)
+    assert {path.name: path.read_bytes() for path in store.path_of(ID).iterdir()} == FILES

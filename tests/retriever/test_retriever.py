@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,6 +108,42 @@ def test_bad_questions_are_refused(retriever: Retriever) -> None:
     foreign = Specification(task.reduced_set, task.section.model_copy(update={"encoder": other}))
     with pytest.raises(Incomparable, match="other"):
         retriever.search(foreign)
+
+
+def test_only_the_newest_version_of_a_name_is_found(retriever: Retriever, make_entry: MakeEntry) -> None:
+    original = make_entry(7)
+    for version, digit in ((2, "0"), (3, "f"), (4, "8")):
+        copy = original.learnware.model_copy(update={"id": digit * 64, "version": version})
+        retriever.catalogue.upsert([Entry(copy, original.specification, original.vector, original.text_vector)])
+    for ranking in (retriever.search(make_specification(7)), retriever.search_exactly(make_specification(7))):
+        found = [item.learnware.version for item in ranking.ranked if item.learnware.name == "learnware-7"]
+        assert found == [4]
+
+
+def test_searches_beside_a_writer_that_replaces_specifications(
+    retriever: Retriever, make_entry: MakeEntry
+) -> None:
+    failures: list[Exception] = []
+    done = threading.Event()
+
+    def search() -> None:
+        while not done.is_set():
+            try:
+                retriever.search(make_specification(7))
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for seed in range(500, 600):
+        new, old = make_entry(seed), make_entry(7).learnware
+        record = old.model_copy(update={"specification_digest": new.specification.digest})
+        retriever.catalogue.upsert([Entry(record, new.specification, new.vector, new.text_vector)])
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
 
 
 def test_equal_distances_go_to_the_smaller_id(retriever: Retriever, make_entry: MakeEntry) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from catalogue import Card, Learnware, parse_filter
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
-from serving import DockClient, GatewayParts
+from serving import DockClient, GatewayParts, TaskStore
 from specification.errors import EngineError, InvalidAdapter, InvalidInput, NotFound, TooLarge
 from tests.serving.conftest import Sketch, TinyDock
 from tests.serving.doubles import EngineDouble
@@ -68,6 +69,26 @@ def test_task_that_nothing_fits(writer: DockClient, sketch: Sketch) -> None:
     assert task.reason.startswith("none fits")
 
 
+def test_a_task_registered_again_is_decided_anew(
+    writer: DockClient, empty_dock: TinyDock, adapters: dict[str, Path], sketch: Sketch
+) -> None:
+    tasks = TaskStore(empty_dock.folder / "tasks")
+    first = writer.register_task(sketch("law"))
+    learnware = writer.submit(adapters["law"], sketch("law"), Card(name="law"))
+    assert tasks.get(first.id) == first
+    assert first.learnware is None
+    assert writer.register_task(sketch("law")).learnware == learnware.id
+
+
+def test_a_damaged_task_is_cured_by_registering_it_again(
+    writer: DockClient, empty_dock: TinyDock, sketch: Sketch
+) -> None:
+    tasks = TaskStore(empty_dock.folder / "tasks")
+    id = writer.register_task(sketch("law")).id
+    (tasks.root / f"{id}.json").write_bytes(b"{")
+    assert writer.register_task(sketch("law")) == tasks.get(id)
+
+
 def test_refused_uploads_change_nothing(
     writer: DockClient, empty_dock: TinyDock, adapters: dict[str, Path], sketch: Sketch, tmp_path: Path
 ) -> None:
@@ -77,7 +98,7 @@ def test_refused_uploads_change_nothing(
         writer.submit(broken, sketch("law"), Card(name="law"))
     (broken / CONFIG_FILE).write_bytes((adapters["law"] / CONFIG_FILE).read_bytes())
     (broken / WEIGHTS_FILE).write_bytes(b"no tensors")
-    with pytest.raises(InvalidAdapter):
+    with pytest.raises(InvalidAdapter, match=f"^{WEIGHTS_FILE}: "):
         writer.submit(broken, sketch("law"), Card(name="law"))
     with pytest.raises(InvalidInput, match="tiny-base"):
         writer.submit(adapters["law"], sketch("law"), Card(name="tiny-base"))
@@ -105,3 +126,51 @@ def test_nobody_there(free_url: str) -> None:
         assert not client.health()
         with pytest.raises(EngineError, match=free_url):
             client.learnwares()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "law/specification", "law?x=1", "\ud800"])
+def test_what_can_be_no_name_is_not_found(name: str, client: DockClient) -> None:
+    with pytest.raises(NotFound, match="no learnware"):
+        client.learnware(name)
+
+
+def test_text_that_cannot_be_sent_is_refused(client: DockClient) -> None:
+    with pytest.raises(InvalidInput, match="query"):
+        client.find("\ud800")
+    with pytest.raises(InvalidInput, match="too long"):
+        client.find("x" * 70_000)
+
+
+@pytest.mark.parametrize("url", ["http://::1:8000", "http://\ud800", "http://host/\ud800"])
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(InvalidInput, match="dock URL"):
+        DockClient(url)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, html="<html>A router</html>"),
+        httpx.Response(200),
+        httpx.Response(200, content=b"\xff\xfe\x00"),
+        httpx.Response(200, json={"learnwares": []}),
+        httpx.Response(302, headers={"location": "http://elsewhere/"}),
+        httpx.Response(404, html="<html>Not here</html>"),
+        httpx.Response(502, content=b"\xff\xfe\x00"),
+        httpx.Response(500, json={"error": {"message": None}}),
+        httpx.Response(500, json={"error": "text"}),
+    ],
+)
+def test_a_server_that_is_no_dock(answer: httpx.Response, sketch: Sketch) -> None:
+    with DockClient("http://stranger", httpx.MockTransport(lambda request: answer)) as client:
+        calls: list[Callable[[], object]] = [
+            client.learnwares,
+            lambda: client.find("text"),
+            lambda: client.learnware("law"),
+            lambda: client.facets("domain"),
+            lambda: client.search(sketch("law")),
+            lambda: client.register_task(sketch("law")),
+        ]
+        for call in calls:
+            with pytest.raises(EngineError, match="what answers at http://stranger is no dock"):
+                call()

@@ -8,8 +8,10 @@ import httpx
 import pytest
 
 from catalogue import Learnware
+from catalogue.contract import MAX_LIMIT
 from serving import TaskStore
 from serving.completions import MAX_JSON_BYTES
+from serving.learnwares import MAX_CARD_BYTES
 from specification import MAX_SPECIFICATION_BYTES
 from specification.errors import CatalogueError, EncoderError
 from tests.serving.conftest import Sketch, TinyDock, sentences
@@ -118,13 +120,11 @@ async def test_unknown_model(gateway: httpx.AsyncClient) -> None:
         assert error["param"] == "model"
 
 
-async def test_task_is_registered_once_and_survives(
+async def test_task_is_kept(
     gateway: httpx.AsyncClient, dock: TinyDock, sketch: Sketch, learnwares: dict[str, Learnware]
 ) -> None:
     specification = sketch("cooking")
     first = await gateway.post("/v1/tasks", content=specification.to_bytes())
-    again = await gateway.post("/v1/tasks", content=specification.to_bytes())
-    assert first.json() == again.json()
     task = first.json()
     assert task["id"] == specification.digest[:16]
     assert (await gateway.get(f"/v1/tasks/{task['id']}")).json() == task
@@ -142,6 +142,34 @@ async def test_damaged_task_is_an_error(gateway: httpx.AsyncClient, dock: TinyDo
     file.write_bytes(b"{")
     assert error_of(await ask(gateway, "task:ffffffffffffffff"))["message"].startswith("task ffff")
     file.unlink()
+
+
+async def test_rank_beyond_the_engine_s_limit_is_said_by_name(
+    gateway: httpx.AsyncClient, double: EngineDouble, learnwares: dict[str, Learnware]
+) -> None:
+    double.max_lora_rank = learnwares["law"].rank
+    assert (await ask(gateway, "law")).status_code == 200
+    double.max_lora_rank = 2
+    refused = await ask(gateway, "law")
+    error = error_of(refused)
+    assert (refused.status_code, error["code"]) == (503, "adapter_unavailable")
+    assert "rank 4" in error["message"]
+    assert "up to 2; restart 'slmdock serve'" in error["message"]
+
+
+async def test_rank_beyond_the_engine_s_limit_is_not_chosen(
+    gateway: httpx.AsyncClient, double: EngineDouble, sketch: Sketch
+) -> None:
+    task = (await gateway.post("/v1/tasks", content=sketch("space").to_bytes())).json()
+    assert task["learnware"]
+    double.max_lora_rank = 2
+    kept = await ask(gateway, f"task:{task['id']}")
+    assert kept.headers["x-slmdock-decision"] == "fallback"
+    assert "rank 4" in kept.headers["x-slmdock-reason"]
+    automatic = await ask(gateway, "auto", sentences("space")[7])
+    assert automatic.headers["x-slmdock-decision"] == "none-fits"
+    models = (await gateway.get("/v1/models")).json()["data"]
+    assert [entry["id"] for entry in models] == [BASE_NAME, "auto"]
 
 
 async def test_stream_is_passed_byte_for_byte(gateway: httpx.AsyncClient, double: EngineDouble) -> None:
@@ -187,6 +215,8 @@ async def test_ready(gateway: httpx.AsyncClient) -> None:
         b"{}",
         b"[" * 100_000,
         b'{"n": ' + b"9" * 5000,
+        b'{"model": "\\ud800"}',
+        b'{"model": "task:\\udfff"}',
     ],
 )
 async def test_malformed_json(data: bytes, gateway: httpx.AsyncClient) -> None:
@@ -199,6 +229,25 @@ async def test_odd_text_reaches_the_engine(gateway: httpx.AsyncClient, double: E
     data = b'{"model": "auto", "prompt": "\\ud800 cook \\u0000"}'
     assert (await gateway.post("/v1/completions", content=data)).status_code == 200
     assert double.bodies[0]["prompt"] == "\ud800 cook \0"
+
+
+@pytest.mark.parametrize("query", ["query=%ED%A0%80&limit=1", "where=name%3D%ED%A0%80"])
+async def test_odd_text_in_a_listing_is_no_failure(query: str, gateway: httpx.AsyncClient) -> None:
+    assert (await gateway.get(f"/learnwares?{query}")).status_code in (200, 400)
+
+
+@pytest.mark.parametrize("path", ["/learnwares", "/v1/models"])
+async def test_listings_share_the_catalogue_s_limit(path: str, gateway: httpx.AsyncClient) -> None:
+    assert (await gateway.get(path, params={"limit": MAX_LIMIT})).status_code == 200
+    assert (await gateway.get(path, params={"limit": MAX_LIMIT + 1})).status_code == 400
+
+
+@pytest.mark.parametrize("part", [b" " * (MAX_CARD_BYTES + 1), (None, b" " * (MAX_CARD_BYTES + 1))])
+async def test_parts_of_a_form_are_limited(part: Any, gateway: httpx.AsyncClient) -> None:
+    response = await gateway.post("/learnwares", files={"card": part})
+    assert response.status_code == 413
+    assert error_of(response)["code"] == "too_large"
+    assert str(MAX_CARD_BYTES) in response.text
 
 
 async def test_bodies_are_limited(gateway: httpx.AsyncClient) -> None:
@@ -222,6 +271,8 @@ async def test_errors_have_one_shape(gateway: httpx.AsyncClient) -> None:
         ("DELETE", "/v1/completions"): 405,
         ("GET", "/learnwares?limit=many"): 400,
         ("GET", "/learnwares?limit=0"): 400,
+        ("GET", "/learnwares?after=zzz"): 400,
+        ("GET", "/v1/models?after=zzz"): 400,
         ("GET", "/learnwares?where=colour=red"): 400,
         ("GET", "/learnwares/facets"): 400,
         ("GET", "/learnwares/facets?field=colour"): 400,

@@ -42,7 +42,6 @@ def refused(store: Path, caplog: pytest.LogCaptureFixture) -> Callable[[str], st
 async def test_finds_an_adapter(store: Path, learnwares: dict[str, Learnware]) -> None:
     law = learnwares["law"]
     assert StoreResolver(store, BASE_NAME).folder_of(law.engine_name) == store / law.id[:2] / law.id
-    pytest.importorskip("vllm")
     request = await StoreResolver(store, BASE_NAME).resolve_lora("/some/path", law.engine_name)
     assert request is not None
     assert (request.lora_name, request.lora_path) == (law.engine_name, str(store / law.id[:2] / law.id))
@@ -122,12 +121,13 @@ def test_refuses_damaged_weights(
 
 
 def test_registers_with_vllm(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = pytest.importorskip("vllm.lora.resolver").LoRAResolverRegistry
-    monkeypatch.setattr(registry, "resolvers", {})
+    from vllm.lora.resolver import LoRAResolverRegistry as Registry
+
+    monkeypatch.setattr(Registry, "resolvers", {})
     monkeypatch.setenv(STORE_VARIABLE, str(store))
     monkeypatch.setenv(BASE_VARIABLE, BASE_NAME)
     resolver.register()
-    assert list(registry.resolvers) == ["slmdock"]
+    assert list(Registry.resolvers) == ["slmdock"]
 
 
 def test_register_needs_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:

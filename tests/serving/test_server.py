@@ -13,6 +13,7 @@ import pytest
 
 from catalogue import Learnware
 from serving import GatewayParts, RemoteConfig, RemoteEngine, TransformersConfig, TransformersEngine, serve
+from serving.server import url_of
 from specification.errors import EngineError, InvalidInput
 from tests.serving.conftest import TinyDock, sentences
 from tests.serving.doubles import EVENTS, EngineDouble
@@ -129,6 +130,44 @@ async def test_a_taken_port(dock: TinyDock, double: EngineDouble) -> None:
         pytest.raises(InvalidInput, match="choose another --port"),
     ):
         await serve(dock.parts(double), port=taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "localhost"])
+async def test_the_announced_url_can_be_reached(host: str, dock: TinyDock, double: EngineDouble) -> None:
+    urls: list[str] = []
+    task = asyncio.create_task(serve(dock.parts(double), host, 0, urls.append))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while not urls:
+            await asyncio.sleep(0.02)
+        assert (await client.get(f"{urls[0]}/health")).status_code == 200
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("address", "host"), [("::1", "[::1]"), ("::", "[::1]"), ("fd00::2", "[fd00::2]")])
+def test_ipv6_addresses_have_brackets(address: str, host: str) -> None:
+    assert url_of(address, 8000) == f"http://{host}:8000"
+
+
+async def test_a_failing_announcement_leaves_nothing_behind(dock: TinyDock, double: EngineDouble) -> None:
+    urls: list[str] = []
+
+    def fail(url: str) -> None:
+        urls.append(url)
+        raise InvalidInput("the dock's folder cannot be written")
+
+    before = asyncio.all_tasks()
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        await serve(dock.parts(double), port=0, listening=fail)
+    assert asyncio.all_tasks() == before
+    async with httpx.AsyncClient(trust_env=False) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{urls[0]}/health")
+
+
+async def test_an_engine_s_url_that_is_none() -> None:
+    with pytest.raises(InvalidInput, match="engine URL 'http://::1:8000'"):
+        await RemoteEngine(RemoteConfig("http://::1:8000", BASE_NAME)).start()
 
 
 async def test_a_signal_ends_it_quietly(dock: TinyDock, double: EngineDouble) -> None:

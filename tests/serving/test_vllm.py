@@ -34,8 +34,6 @@ from tests.serving.tiny import BASE_NAME
 PROMPTS = ("the quick", "seven wizards make", "jumps over a lazy dog", "q")
 TOKENS = 32
 
-pytest.importorskip("vllm")
-
 
 def config(dock: TinyDock, **fields: Any) -> VllmConfig:
     small: dict[str, Any] = {"max_loras": 4, "max_cpu_loras": 8, "max_lora_rank": 8, "max_model_len": 256}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -77,6 +78,39 @@ async def test_is_started_again_when_it_dies(config: VllmConfig) -> None:
         assert config.log.with_name("vllm.log.previous").exists()
         # Only the supervisor was killed; the server it left behind must be gone as well.
         assert not Path(config.log.with_name("vllm.log.previous").read_text().split()[-1]).exists()
+
+
+@pytest.mark.usefixtures("stand_in")
+async def test_is_started_again_without_its_log_once_there_is_a_place_for_it(config: VllmConfig) -> None:
+    folder = config.log.parent
+    async with started(config) as engine:
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+        assert engine._process is not None
+        engine._process.kill()
+        while engine._process is not None:
+            await asyncio.sleep(0.05)
+        folder.unlink()
+        deadline = time.monotonic() + 15
+        while not await engine.healthy():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.usefixtures("stand_in")
+async def test_a_log_that_cannot_be_written_leaves_no_folder(config: VllmConfig, tmp_path: Path) -> None:
+    tempdir = tmp_path / "temporary"
+    tempdir.mkdir()
+    config.log.parent.write_text("in the way")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tempdir))
+        with pytest.raises(EngineError, match="cannot be started"):
+            await VllmProcess(config).start()
+    assert list(tempdir.iterdir()) == []
+
+
+def test_its_largest_rank_is_known(config: VllmConfig) -> None:
+    assert VllmProcess(config).max_lora_rank == config.max_lora_rank == 64
 
 
 @pytest.mark.usefixtures("stand_in")

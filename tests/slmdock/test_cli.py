@@ -213,6 +213,31 @@ def test_other_mistakes_are_named(cli: CommandLine) -> None:
     assert "does not answer" in cli.fails("--url", "http://127.0.0.1:9", "list")
 
 
+def test_odd_inputs_are_named(cli: CommandLine) -> None:
+    adapter = cli.home / "adapter-farming"
+    assert "'zzz' is no learnware id" in cli.fails("list", "--after", "zzz")
+    assert "filter of" in cli.fails("list", "--where", ",".join(["rank>=1"] * 51))
+    assert "not a regular file" in cli.fails("submit", adapter, "--specification", ".")
+    assert "not a regular file" in cli.fails("submit", adapter, "--examples", "farming.jsonl", "--card", ".")
+    assert "no such file" in cli.fails("search", ".")
+    assert "no such folder or manifest" in cli.fails("ingest", "nowhere")
+    assert "own machine" in cli.fails("--url", "http://127.0.0.1:9", "base", "add", "x", cli.home / "base")
+    assert "File name too long" in cli.fails("--dock", "x" * 300, "list")
+    assert "\\x1b" in cli.fails("show", "\x1b[31m")
+
+
+def test_spec_writes_beside_its_input(cli: CommandLine) -> None:
+    (cli.home / "sub").mkdir()
+    write_examples(cli.home / "sub" / "wheat.jsonl", sentences("farming", "Ask about"))
+    cli("spec", "sub/wheat.jsonl")
+    assert (cli.home / "sub" / "wheat.specification.safetensors").is_file()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.environment, "XDG_CACHE_HOME", "/dev/null")
+    assert "chosen: farming" in cli("search", cli.home / "farming.jsonl").stdout
+
+
 def test_a_dock_that_cannot_be_written_is_named(cli: CommandLine) -> None:
     (cli.home / "file").write_text("in the way")
     error = cli.fails("--dock", "file/dock", "submit", "adapter-farming", "--examples", "farming.jsonl")

@@ -21,9 +21,15 @@ def test_reads_text_or_prompt_and_answers(tmp_path: Path) -> None:
     assert read_examples(file) == [Example("a", "b"), Example("c", "7")]
 
 
+def test_takes_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    file = write(tmp_path, b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n')
+    assert read_examples(file) == [Example("a"), Example("b")]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        (b'{"text": "a"}\n{"text": "b", "answer": ' + b"9" * 5000 + b"}\n", "line 2: not JSON"),
         (b"", "no examples"),
         (b'{"text": "only one"}\n', "at least 2"),
         (b'{"text": "a"}\nnot json\n', "line 2: not JSON"),
@@ -48,6 +54,10 @@ def test_refuses_a_text_of_ten_megabytes(tmp_path: Path) -> None:
 def test_refuses_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidExamples, match="no such file"):
         read_examples(tmp_path / "none.jsonl")
+    with pytest.raises(InvalidExamples, match="no such file"):
+        read_examples(tmp_path)
+    with pytest.raises(InvalidExamples, match="cannot be read"):
+        read_examples("x" * 300)
 
 
 @given(st.binary(max_size=300))

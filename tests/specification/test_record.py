@@ -8,7 +8,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specification import MAX_SPECIFICATION_BYTES, Specification, read_reduced_set
+from specification import MAX_SPECIFICATION_BYTES, Section, Specification, read_reduced_set
 from specification.errors import Incomparable, InvalidSpecification, TooLarge
 from specification.record import METADATA_KEY, _digest, _read_document, _read_tensors
 from tests.conftest import IDENTITY, make_specification
@@ -86,6 +86,12 @@ def test_senseless_content_with_a_right_digest_is_refused(
 ) -> None:
     with pytest.raises(InvalidSpecification, match=message):
         Specification.from_bytes(forge(make_specification(1).to_bytes(), points, weights))
+
+
+def test_a_number_beyond_any_sample_is_refused() -> None:
+    section = make_specification(1).section.model_dump() | {"sample_size": 2**64}
+    with pytest.raises(ValueError, match="sample_size"):
+        Section.model_validate(section)
 
 
 def test_another_version_is_refused() -> None:

@@ -63,6 +63,16 @@ def test_equal_texts_make_a_valid_reduced_set() -> None:
     assert np.isfinite(reduced.points).all()
 
 
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4, 1e-6])
+def test_near_duplicates_make_a_valid_reduced_set(noise: float) -> None:
+    generator = np.random.default_rng(0)
+    sample = unit_vectors(1, 0) + noise * generator.normal(size=(64, 16))
+    sample = (sample / np.linalg.norm(sample, axis=1, keepdims=True)).astype(np.float32)
+    reduced = reduce(sample)
+    assert reduced.weights.sum() == pytest.approx(1, abs=1e-5)
+    assert mmd(uniform(sample), reduced) < 0.05
+
+
 def test_feature_map_approximates_mmd_and_is_reproducible() -> None:
     pairs = [(make(8, seed), make(8, seed + 50)) for seed in range(20)]
     feature_map = FeatureMap(input_dimension=16, dimension=4096)

@@ -1,4 +1,6 @@
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 from specification import SentenceEncoder, Specification, specify
 from specification.errors import EncoderError, InvalidExamples
+from specification.sentence_encoder import _digest
 
 
 def test_gives_unit_vectors_in_order_whatever_the_batch(encoder: SentenceEncoder) -> None:
@@ -23,6 +26,21 @@ def test_identity_names_weights_and_limits(encoder: SentenceEncoder) -> None:
     identity = encoder.identity
     assert (identity.name, identity.dimension, identity.max_tokens) == ("all-MiniLM-L6-v2", 384, 256)
     assert len(identity.weights_sha256) == 64
+
+
+def test_another_pooling_is_another_encoder(encoder: SentenceEncoder, tmp_path: Path) -> None:
+    folder = shutil.copytree(encoder._folder, tmp_path / "model")
+    file = folder / "1_Pooling" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pooling_mode_cls_token": True}))
+    assert _digest(folder) != encoder.identity.weights_sha256
+
+
+def test_pickled_weights_are_refused(encoder: SentenceEncoder, tmp_path: Path) -> None:
+    folder = shutil.copytree(encoder._folder, tmp_path / "model")
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(EncoderError, match="2_Dense holds a pickle"):
+        SentenceEncoder(str(folder)).encode(["x"])
 
 
 def test_a_folder_with_the_same_weights_is_the_same_encoder(encoder: SentenceEncoder) -> None:
