@@ -190,12 +190,13 @@ async def _measure(users: Sequence[User], url: str, learnwares: Sequence[str]) -
     with DockClient(url) as dock:
         rankings = [await asyncio.to_thread(dock.search, user.specification) for user in users]
         tasks = [await asyncio.to_thread(dock.register_task, user.specification) for user in users]
-        names = {item.id: item.name for item in dock.learnwares().learnwares}
+        page = await asyncio.to_thread(dock.learnwares)
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", timeout=300, max_retries=0) as client:
         await asyncio.gather(*(_timed(client, f"task:{task.id}", users[0]) for task in tasks))
         answers = [_timed(client, f"task:{task.id}", user) for user, task in zip(users, tasks, strict=True)]
         measured = await asyncio.gather(*answers)
         scores = await _score_all(client, users, [DEMO_BASE, *learnwares])
+    names = {item.id: item.name for item in page.learnwares}
     return [
         _row(user, ranking, (task, names.get(task.learnware or "")), timed, scores)
         for user, ranking, task, timed in zip(users, rankings, tasks, measured, strict=True)

@@ -29,7 +29,7 @@ def start(home: Path, *words: str) -> subprocess.Popen[str]:
 
 def run(home: Path, *words: str, code: int = 0) -> tuple[str, str]:
     process = start(home, *words)
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=550)
     assert process.returncode == code, out + err
     return out, err
 
