@@ -135,7 +135,10 @@ def _folder(source: Path) -> Sequence[Item]:
 def _folder_fields(folder: Path) -> object:
     """What a manifest line for this folder would say: its card file, and the files found beside it."""
     card = folder / CARD_FILE
-    fields = _parsed(card.read_bytes()) if card.is_file() else {}
+    fields: object = {}
+    if card.is_file():
+        with card.open("rb") as opened:
+            fields = _parsed(opened.read(MAX_MANIFEST_LINE + 1))
     if not isinstance(fields, dict):
         return None
     found: dict[str, object] = {"name": folder.name, **fields, "adapter": str(folder)}
