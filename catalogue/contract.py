@@ -6,7 +6,7 @@ specification is made by whoever knows the feature map named in ``settings``.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -22,6 +22,7 @@ from specification.errors import InvalidInput, NotFound
 
 SCHEMA_VERSION = 1
 MAX_LIMIT = 10_000
+SCROLL_PAGE = 1000
 MAX_BATCH = 10_000
 MAX_FLOAT16 = 65504.0
 RRF_K = 60
@@ -106,6 +107,16 @@ class Catalogue(ABC):
     @abstractmethod
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
         """Returns up to ``limit`` records in order of id, behind the id ``after``."""
+
+    def everything(self, where: Filter = EVERYTHING) -> Iterator[Learnware]:
+        """Yields every record that passes the filter, in order of id, page by page."""
+        after: str | None = None
+        while True:
+            page = self.scroll(where, SCROLL_PAGE, after)
+            yield from page.learnwares
+            if page.next is None:
+                return
+            after = page.next
 
     @abstractmethod
     def count(self, where: Filter = EVERYTHING) -> int:

@@ -36,16 +36,18 @@ class Indexer:
         self.catalogue.settings.encoder.require(specification.section.encoder)
         if card.name in self.bases.names():
             raise InvalidInput(f"learnware card: field 'name': {card.name!r} is the name of a base model")
-        learnware = self._record(checked, specification, card)
+        known = next(iter(self.catalogue.get([checked.id])), None)
+        learnware = self._record(checked, specification, card, known)
         # The artefact first, and never taken back: without its point it is invisible and harmless, while a
         # write that failed half-way may still have made the point.
         self.store.put(checked.id, checked.files)
-        if self.catalogue.get([learnware.id]) != [learnware]:
+        if known != learnware:
             self.catalogue.upsert([self._entry(learnware, specification)])
         return learnware
 
-    def _record(self, adapter: Adapter, specification: Specification, card: Card) -> Learnware:
-        known = next(iter(self.catalogue.get([adapter.id])), None)
+    def _record(
+        self, adapter: Adapter, specification: Specification, card: Card, known: Learnware | None
+    ) -> Learnware:
         same_name = known is not None and known.name == card.name
         return Learnware(
             **card.model_dump(),

@@ -66,7 +66,7 @@ class Retriever:
         """The judge of ``search``: compares the task with every learnware in the catalogue. Slow."""
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(lambda: self._everything(where))
+        candidates = self._retrying(lambda: list(self.catalogue.everything(PUBLISHED & where)))
         return self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
 
     def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
@@ -100,16 +100,6 @@ class Retriever:
         vector = self.catalogue.settings.feature_map.embed(task)
         hits = self.catalogue.nearest(vector, max(self.candidates, limit), PUBLISHED & where)
         return self.catalogue.get([hit.id for hit in hits])
-
-    def _everything(self, where: Filter) -> list[Learnware]:
-        found: list[Learnware] = []
-        after: str | None = None
-        while True:
-            page = self.catalogue.scroll(PUBLISHED & where, limit=1000, after=after)
-            found.extend(page.learnwares)
-            if page.next is None:
-                return found
-            after = page.next
 
     def _retrying(self, find: Callable[[], list[Learnware]]) -> list[Candidate]:
         """Returns what ``find`` finds, the newest version of each name, with its reduced set.

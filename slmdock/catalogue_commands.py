@@ -13,7 +13,7 @@ from indexer import ingest as ingest_all
 from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
-from slmdock.dock import cache_folder
+from slmdock.dock import specification_cache
 from specification import Specification, read_examples, specify
 from specification.errors import InvalidInput
 from specification.files import read_file
@@ -94,7 +94,7 @@ def ingest(
     """Take many learnwares in; run it again to go on after an interruption."""
     dock: Context = context.obj
     with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
-        report = ingest_all(source, dock.encoder(), cache_folder() / "specifications", access.submit, progress)
+        report = ingest_all(source, dock.encoder(), specification_cache(), access.submit, progress)
     _print_report(report, as_json)
     if report.refused:
         raise typer.Exit(2)
@@ -196,7 +196,7 @@ def _bases(dock: Context) -> BaseModels:
 def _specify(dock: Context, examples: Path | None) -> Specification:
     assert examples is not None
     with output.progress_bar("encoding", "texts") as progress:
-        return cached_specification(examples, dock.encoder(), cache_folder() / "specifications", progress)
+        return cached_specification(examples, dock.encoder(), specification_cache(), progress)
 
 
 def _read_card(file: Path) -> dict[str, Any]:

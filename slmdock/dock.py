@@ -35,6 +35,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slmdock"
 
 
+def specification_cache() -> Path:
+    """Returns where specifications made from examples are kept on the user's or provider's side."""
+    return cache_folder() / "specifications"
+
+
 @dataclass(frozen=True)
 class DockConfig:
     """Where a dock lies and what it uses. ``qdrant`` None means the embedded catalogue."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from catalogue import PUBLISHED, Catalogue, Filter, Match
-from catalogue.contract import MAX_LIMIT
 from indexer import KnownBase
 from serving import (
     Engine,
@@ -42,13 +41,8 @@ class StackConfig:
     port: int = 8000
 
 
-def make_engine(dock: Dock, config: StackConfig, progress: Callable[[str], None]) -> Engine:
-    """Returns the engine, not started yet.
-
-    Raises:
-        NotFound: the base model is not known. InvalidInput: there are several, or none, and none was named.
-    """
-    base = choose_base(dock, config.base)
+def make_engine(dock: Dock, base: KnownBase, config: StackConfig, progress: Callable[[str], None]) -> Engine:
+    """Returns the engine for a base model, not started yet."""
     if config.engine_url:
         return RemoteEngine(RemoteConfig(url=config.engine_url, base_model=base.name))
     if config.engine == "transformers":
@@ -67,7 +61,11 @@ def make_engine(dock: Dock, config: StackConfig, progress: Callable[[str], None]
 
 
 def choose_base(dock: Dock, name: str | None) -> KnownBase:
-    """Returns the base model to serve: the named one, or the only one."""
+    """Returns the base model to serve: the named one, or the only one.
+
+    Raises:
+        NotFound: the base model is not known. InvalidInput: there are several, or none, and none was named.
+    """
     known = dock.bases.names()
     if name is None and len(known) != 1:
         found = ", ".join(known) if known else "none; 'slmdock base add' one first"
@@ -78,11 +76,8 @@ def choose_base(dock: Dock, name: str | None) -> KnownBase:
 def largest_rank(catalogue: Catalogue, base: str) -> int:
     """Returns the smallest rank limit vLLM takes that admits every published adapter of ``base``."""
     where = PUBLISHED & Filter(conditions=(Match(field="base_model", values=(base,)),))
-    found, after, largest = True, None, LORA_RANKS[1]
-    while found:
-        page = catalogue.scroll(where, MAX_LIMIT, after)
-        largest = max([largest, *(item.rank for item in page.learnwares)])
-        after, found = page.next, page.next is not None
+    largest = max((item.rank for item in catalogue.everything(where)), default=0)
+    largest = max(largest, LORA_RANKS[1])
     return next(rank for rank in LORA_RANKS if rank >= largest)
 
 
@@ -90,10 +85,10 @@ async def run_stack(
     dock: Dock, config: StackConfig, progress: Callable[[str], None], ready: Callable[[str], None]
 ) -> None:
     """Serves the dock until a signal or a cancellation; other commands find the gateway meanwhile."""
-    choose_base(dock, config.base)
+    base = choose_base(dock, config.base)
     # The indexer before the engine: it makes the catalogue where there is none yet.
     indexer = dock.indexer
-    engine = make_engine(dock, config, progress)
+    engine = make_engine(dock, base, config, progress)
     tasks = TaskStore(dock.config.folder / "tasks")
     parts = GatewayParts(dock.catalogue, dock.retriever, indexer, engine, tasks)
     try:

@@ -25,7 +25,7 @@ from serving import DockClient, Task
 from slmdock import output
 from slmdock.demo.models import DEMO_BASE, DemoModels, Scale, build_models
 from slmdock.demo.texts import LEARNWARE_TASKS, USER_TASKS
-from slmdock.dock import Dock, DockConfig, cache_folder
+from slmdock.dock import Dock, DockConfig, specification_cache
 from slmdock.stack import StackConfig, run_stack
 from specification import Example, Specification, read_examples
 from specification.errors import InvalidInput
@@ -95,7 +95,7 @@ def prepare(home: Path, scale: Scale, say: Say) -> DemoDock:
     manifest = home / "learnwares.jsonl"
     manifest.write_text("".join(json.dumps(_manifest_line(models, task)) + "\n" for task in models.adapters))
     with output.progress_bar("ingesting", "learnwares") as progress:
-        report = ingest(manifest, dock.encoder, cache_folder() / "specifications", dock.submit, progress)
+        report = ingest(manifest, dock.encoder, specification_cache(), dock.submit, progress)
     if report.refused:
         raise InvalidInput(f"{len(report.refused)} demo learnwares were refused: {report.refused[0]}")
     say(f"{len(report.accepted)} learnwares in the catalogue after {time.monotonic() - started:.0f} s")
@@ -182,7 +182,7 @@ def _user(name: str, demo: DemoDock) -> User:
     sample.parent.mkdir(exist_ok=True)
     lines = [json.dumps({"text": item.text}) for item in examples[PROMPTS : PROMPTS + SAMPLE]]
     sample.write_text("\n".join(lines))
-    specification = cached_specification(sample, demo.dock.encoder, cache_folder() / "specifications")
+    specification = cached_specification(sample, demo.dock.encoder, specification_cache())
     return User(name, specification, tuple(examples[:PROMPTS]))
 
 
