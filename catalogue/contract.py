@@ -44,6 +44,12 @@ class CatalogueSettings(BaseModel):
     feature_map: FeatureMap
     text_dimension: Annotated[int, Field(ge=1, le=65_535)]
 
+    @classmethod
+    def of(cls, encoder: EncoderIdentity) -> Self:
+        """Returns the default settings for an encoder, which then reads specifications and descriptions."""
+        dimension = encoder.dimension
+        return cls(encoder=encoder, feature_map=FeatureMap(input_dimension=dimension), text_dimension=dimension)
+
 
 @dataclass(frozen=True)
 class Entry:

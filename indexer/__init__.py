@@ -3,7 +3,7 @@
 from indexer.adapter import Adapter, read_adapter
 from indexer.base_models import BaseModels, KnownBase
 from indexer.bulk import Report, Submission, cached_specification, ingest
-from indexer.indexer import Indexer
+from indexer.indexer import Indexer, make_entry
 from indexer.store import AdapterStore
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Submission",
     "cached_specification",
     "ingest",
+    "make_entry",
     "read_adapter",
 ]

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from catalogue import Card, Catalogue, Entry, Filter, Learnware, Match, description_of
+from catalogue import Card, Catalogue, CatalogueSettings, Entry, Filter, Learnware, Match, description_of
 from catalogue.contract import MAX_LIMIT
 from indexer.adapter import Adapter, read_adapter
 from indexer.base_models import BaseModels
@@ -42,7 +42,7 @@ class Indexer:
         # write that failed half-way may still have made the point.
         self.store.put(checked.id, checked.files)
         if known != learnware:
-            self.catalogue.upsert([self._entry(learnware, specification)])
+            self.catalogue.upsert([make_entry(learnware, specification, self.catalogue.settings, self.encoder)])
         return learnware
 
     def _record(
@@ -66,10 +66,14 @@ class Indexer:
         versions = [item.version for item in self.catalogue.scroll(where, limit=MAX_LIMIT).learnwares]
         return max(versions, default=0) + 1
 
-    def _entry(self, learnware: Learnware, specification: Specification) -> Entry:
-        return Entry(
-            learnware=learnware,
-            specification=specification,
-            vector=self.catalogue.settings.feature_map.embed(specification.reduced_set),
-            text_vector=self.encoder.encode([description_of(learnware)])[0],
-        )
+
+def make_entry(
+    learnware: Learnware, specification: Specification, settings: CatalogueSettings, encoder: Encoder
+) -> Entry:
+    """Returns a learnware as a catalogue with these settings takes it: its record and what is searched by."""
+    return Entry(
+        learnware=learnware,
+        specification=specification,
+        vector=settings.feature_map.embed(specification.reduced_set),
+        text_vector=encoder.encode([description_of(learnware)])[0],
+    )

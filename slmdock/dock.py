@@ -18,7 +18,7 @@ from catalogue import Card, Catalogue, CatalogueSettings, Filter, Learnware, Pag
 from catalogue.learnware import is_id
 from indexer import AdapterStore, BaseModels, Indexer
 from retriever import Ranking, Retriever
-from specification import DEFAULT_ENCODER, Encoder, FeatureMap, SentenceEncoder, Specification
+from specification import DEFAULT_ENCODER, Encoder, SentenceEncoder, Specification
 from specification.errors import CatalogueError, NotFound
 from specification.files import write_atomically
 
@@ -83,13 +83,7 @@ class Dock:
         """The indexer; makes the catalogue if there is none, and sweeps what a crash left in the store."""
         store = self.store
         if "catalogue" not in self.__dict__:
-            identity = self.encoder.identity
-            settings = CatalogueSettings(
-                encoder=identity,
-                feature_map=FeatureMap(input_dimension=identity.dimension),
-                text_dimension=identity.dimension,
-            )
-            self.catalogue = open_catalogue(self._place, settings)
+            self.catalogue = open_catalogue(self._place, CatalogueSettings.of(self.encoder.identity))
         store.sweep()
         return Indexer(self.catalogue, store, self.bases, self.encoder)
 

@@ -1,15 +1,16 @@
 """The specification record and its file format, version 1.
 
-A file is one safetensors file. Its metadata holds one JSON document under the key ``slmdock``; its tensors
-are named ``<section>.points`` (float16 [m, d]) and ``<section>.weights`` (float32 [m]). Version 1 requires
-the section ``text``; the digest is the SHA-256 over the document without it, and over every tensor.
+A file is one safetensors file. Its metadata holds one JSON document under the key ``slmdock`` with a
+description of each section; a section's tensors are named ``<section>.<tensor>``. Version 1 requires the
+section ``text``: ``text.points`` (float16 [m, d]) and ``text.weights`` (float32 [m]). The digest is the SHA-256
+over the document without it and without what is absent, and over every tensor.
 """
 
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,8 @@ MAX_SPECIFICATION_BYTES = 16 * 2**20
 MAX_HEADER_BYTES = 2**16
 METADATA_KEY = "slmdock"
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+TENSORS: dict[str, dict[str, str]] = {"text": {"points": "F16", "weights": "F32"}}
+"""The tensors of each section and their types."""
 WEIGHT_TOLERANCE = 1e-3
 MAX_NORM = 1.01
 MAX_SAMPLE_SIZE = 10**9
@@ -62,6 +65,14 @@ class Section(BaseModel):
     gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+class Sections(BaseModel):
+    """The sections of a file, by name. Absent ones are left out of the file and of its digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: Section
+
+
 class Document(BaseModel):
     """The JSON document in a file's metadata."""
 
@@ -69,7 +80,7 @@ class Document(BaseModel):
 
     format: Literal["slmdock-specification"] = "slmdock-specification"
     version: Literal[1] = 1
-    sections: Annotated[dict[Literal["text"], Section], Field(min_length=1)]
+    sections: Sections
     privacy: Privacy = NO_PRIVACY
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = "0" * 64
 
@@ -99,7 +110,8 @@ class Specification:
     def to_bytes(self) -> bytes:
         """Returns the specification as a file of format version 1."""
         document = self._document().model_copy(update={"digest": self.digest})
-        return safetensors.numpy.save(self._tensors(), {METADATA_KEY: document.model_dump_json()})
+        text = document.model_dump_json(exclude_none=True)
+        return safetensors.numpy.save(self._tensors(), {METADATA_KEY: text})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Specification":
@@ -113,14 +125,14 @@ class Specification:
         if len(data) > MAX_SPECIFICATION_BYTES:
             raise TooLarge(f"specification of {len(data)} bytes, the limit is {MAX_SPECIFICATION_BYTES}")
         document = _read_document(data)
-        tensors = _read_tensors(data)
+        tensors = _read_tensors(data, document.sections.model_dump(exclude_none=True).keys())
         found = _digest(document, tensors)
         if found != document.digest:
             raise InvalidSpecification(
                 f"specification: field 'digest' says {document.digest[:12]}… but the content has {found[:12]}…; "
                 "the file was altered or damaged, make it again"
             )
-        section = document.sections["text"]
+        section = document.sections.text
         return cls(_checked_reduced_set(tensors, section), section, document.privacy)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -137,7 +149,7 @@ class Specification:
             raise InvalidSpecification(f"{path}: {error}") from None
 
     def _document(self) -> Document:
-        return Document(sections={"text": self.section}, privacy=self.privacy)
+        return Document(sections=Sections(text=self.section), privacy=self.privacy)
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
         return {
@@ -148,7 +160,7 @@ class Specification:
 
 def read_reduced_set(data: bytes) -> ReducedSet:
     """Reads only the reduced set of a file that was checked before it was stored."""
-    tensors = _read_tensors(data)
+    tensors = safetensors.numpy.load(data)
     return ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
 
 
@@ -171,17 +183,17 @@ def _read_document(data: bytes) -> Document:
         raise InvalidSpecification(f"specification: field '{field}': {first['msg']}") from None
 
 
-def _read_tensors(data: bytes) -> dict[str, NDArray[Any]]:
+def _read_tensors(data: bytes, sections: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Reads the tensors of these sections, and refuses a file with others or with other types."""
+    expected = {f"{section}.{name}": dtype for section in sections for name, dtype in TENSORS[section].items()}
     try:
         found = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise InvalidSpecification(f"specification: truncated or damaged ({error})") from None
-    if set(found) != {"text.points", "text.weights"}:
-        raise InvalidSpecification(
-            f"specification: tensors {sorted(found)[:5]}, expected text.points and text.weights"
-        )
+    if found.keys() != expected.keys():
+        raise InvalidSpecification(f"specification: tensors {sorted(found)[:8]}, expected {sorted(expected)}")
     tensors = {}
-    for name, dtype in (("text.points", "F16"), ("text.weights", "F32")):
+    for name, dtype in expected.items():
         if found[name]["dtype"] != dtype:
             raise InvalidSpecification(f"specification: tensor {name} is {found[name]['dtype']}, not {dtype}")
         flat = np.frombuffer(found[name]["data"], dtype=DTYPES[dtype])
@@ -212,7 +224,7 @@ def _checked_reduced_set(tensors: Mapping[str, NDArray[Any]], section: Section) 
 
 
 def _digest(document: Document, tensors: Mapping[str, NDArray[Any]]) -> str:
-    fields = document.model_dump(mode="json", exclude={"digest"})
+    fields = document.model_dump(mode="json", exclude={"digest"}, exclude_none=True)
     total = hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

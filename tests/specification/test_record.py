@@ -18,7 +18,7 @@ def forge(
     data: bytes, points: np.ndarray | None = None, weights: np.ndarray | None = None, **document: object
 ) -> bytes:
     """A file with other content and a digest that fits it."""
-    tensors = _read_tensors(data)
+    tensors = _read_tensors(data, ["text"])
     tensors = {
         "text.points": tensors["text.points"] if points is None else points.astype("<f2"),
         "text.weights": tensors["text.weights"] if weights is None else weights.astype("<f4"),
