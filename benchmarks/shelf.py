@@ -17,7 +17,6 @@ from slmdock.dock import cache_folder
 from specification import (
     Encoder,
     EncoderIdentity,
-    FeatureMap,
     Progress,
     SentenceEncoder,
     Specification,
