@@ -17,7 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match
 from catalogue.keywords import Keywords, query_keywords
 from catalogue.learnware import NAME_PATTERN, Learnware
-from specification import EncoderIdentity, FeatureMap, ReducedSet, Specification, read_reduced_set
+from specification import (
+    EncoderIdentity,
+    FeatureMap,
+    ReducedSet,
+    Section,
+    Specification,
+    read_reduced_set,
+    read_section,
+)
 from specification.errors import InvalidInput, NotFound
 
 SCHEMA_VERSION = 1
@@ -189,6 +197,10 @@ class Catalogue(ABC):
         Learnwares that were removed or got a new specification meanwhile are left out.
         """
         return {id: read_reduced_set(file) for id, file in self._specification_files(learnwares).items()}
+
+    def sections(self, learnwares: Sequence[Learnware]) -> dict[str, Section]:
+        """Returns what is known of the reduced sets of ``learnwares``, by id; the rest as ``reduced_sets``."""
+        return {id: read_section(file) for id, file in self._specification_files(learnwares).items()}
 
     @abstractmethod
     def close(self) -> None:

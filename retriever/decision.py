@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from catalogue import Learnware
 
+MAX_UNKNOWN = 0.5
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -29,13 +31,60 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A learnware's part in a task: ``weight`` is the share of the task's texts, ``error`` its standard error."""
+
+    learnware: Learnware
+    weight: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A learnware that lowered the residual and was left out all the same, and why, for people."""
+
+    learnware: Learnware
+    weight: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A task as a non-negative combination of learnwares, heaviest first.
+
+    ``unknown`` is the share of the task that fits nothing, at least; the weights sum to at most 1 - ``unknown``.
+    ``residual`` is ‖μ_U - Σw_iμ_i‖² and ``noise`` what of it sampling and compression are expected to cause.
+    """
+
+    shares: tuple[Share, ...]
+    unknown: float
+    residual: float
+    noise: float
+    pruned: tuple[Pruned, ...] = ()
+
+    @property
+    def planned(self) -> bool:
+        """Whether several learnwares should share the task: at least two, and most of it fits them."""
+        return len(self.shares) > 1 and self.unknown <= MAX_UNKNOWN
+
+    @property
+    def reason(self) -> str:
+        """The mixture in words."""
+        parts = [f"{share.weight:.0%} {share.learnware.name}" for share in self.shares]
+        rest = [f"{self.unknown:.0%} fits nothing"] if self.unknown >= 0.005 else []
+        return ", ".join(parts + rest) or "nothing fits"
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Learnwares from best to worst, the decision drawn from them, and the seconds it took.
 
     ``candidates`` is how many learnwares the approximate search handed to the exact rerank.
+    ``mixture`` is the task as a combination of learnwares, None where a prompt was asked about.
     """
 
     ranked: tuple[Ranked, ...]
     decision: Decision
     candidates: int
     seconds: float
+    mixture: Mixture | None = None

@@ -2,21 +2,21 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 
 import numpy as np
 
 from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware
 from catalogue.contract import MAX_LIMIT
-from retriever.decision import Decision, Ranked, Ranking
+from retriever.decision import Decision, Mixture, Ranked, Ranking
+from retriever.mixture import Candidate, assign, mixture_of, prompt_scores
 from specification import Comparison, Encoder, ReducedSet, Specification, compare
-from specification.errors import InvalidInput
+from specification.errors import InvalidInput, NotFound
+from specification.kernel import Floats
 
 MAX_PROMPT_CHARACTERS = 100_000
 ATTEMPTS = 3
-
-Candidate = tuple[Learnware, ReducedSet]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Retriever:
     def search(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares by the exact MMD to a task's specification; ties go to the smaller id.
 
-        The fit is 1 - MMD²/(‖μ_P‖²+‖μ_Q‖²).
+        The fit is 1 - MMD²/(‖μ_P‖²+‖μ_Q‖²). The mixture is taken from all candidates, whatever ``limit`` is.
 
         Raises:
             Incomparable: the specification was made by another encoder than the catalogue's.
@@ -60,7 +60,9 @@ class Retriever:
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
         candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where))
-        return self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
+        ranking = self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
+        mixture = self._mixture(task, candidates[: self.candidates])
+        return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
 
     def search_exactly(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """The judge of ``search``: compares the task with every learnware in the catalogue. Slow."""
@@ -77,15 +79,28 @@ class Retriever:
             EncoderError: the encoder fails.
         """
         started = time.perf_counter()
-        if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
-            raise InvalidInput(f"a prompt of {len(prompt)} characters; 1 … {MAX_PROMPT_CHARACTERS} are allowed")
-        self._require_encoder()
-        point = ReducedSet(self.encoder.encode([prompt]), np.ones(1, dtype=np.float32))
+        point = ReducedSet(self._encode(prompt), np.ones(1, dtype=np.float32))
         candidates = self._retrying(lambda: self._nearest(point, limit, where))
         fit = self._compare(point, candidates).cosine
         ranked = [Ranked(item, _rounded(f), nan) for (item, _), f in zip(candidates, fit, strict=True)]
         ranked.sort(key=lambda item: (-item.fit, item.learnware.id))
         return self._ranking(ranked, limit, started, self.thresholds.prompt)
+
+    def assign(self, prompt: str, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:
+        """Decides which member of a task's mixture answers a prompt; see ``retriever.mixture.assign``.
+
+        Members whose specification is gone are passed over.
+
+        Raises:
+            InvalidInput, EncoderError: as ``route``. NotFound: no member has a specification.
+        """
+        found = self.catalogue.reduced_sets([learnware for learnware, _ in members])
+        known = [(learnware, weight) for learnware, weight in members if learnware.id in found]
+        if not known:
+            raise NotFound("the learnwares of the mixture are gone; register the task again")
+        sets = [found[learnware.id] for learnware, _ in known]
+        scores = prompt_scores(self._encode(prompt), sets, self.catalogue.settings.feature_map.gamma)
+        return assign(scores[0], known, unknown, self.thresholds.prompt)
 
     def find(self, text: str, limit: int = 10, where: Filter = EVERYTHING) -> list[Learnware]:
         """Returns learnwares whose description fits a free text, best first."""
@@ -123,6 +138,16 @@ class Retriever:
     def _compare(self, task: ReducedSet, candidates: Sequence[Candidate]) -> Comparison:
         gamma = self.catalogue.settings.feature_map.gamma
         return compare(task, [reduced for _, reduced in candidates], gamma)
+
+    def _mixture(self, task: Specification, candidates: Sequence[Candidate]) -> Mixture:
+        sections = self.catalogue.sections([learnware for learnware, _ in candidates])
+        return mixture_of(task, candidates, sections, self.catalogue.settings.feature_map.gamma)
+
+    def _encode(self, prompt: str) -> Floats:
+        if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise InvalidInput(f"a prompt of {len(prompt)} characters; 1 … {MAX_PROMPT_CHARACTERS} are allowed")
+        self._require_encoder()
+        return self.encoder.encode([prompt])
 
     def _require_encoder(self) -> None:
         self.catalogue.settings.encoder.require(self.encoder.identity)

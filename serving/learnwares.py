@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 from catalogue import Card, Learnware, Page, parse_card, parse_filter
 from catalogue.contract import MAX_LIMIT
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
+from retriever import Mixture
+from retriever.decision import MAX_UNKNOWN
 from serving.parts import GatewayParts, Parts
 from serving.requests import limited, read_body
 from serving.routing import find_learnware
-from serving.tasks import TASK_ID_LENGTH, Task
+from serving.tasks import TASK_ID_LENGTH, Part, Task
 from serving.wire import PAGE, RANKING, FacetCounts, parse_object
 from specification import MAX_SPECIFICATION_BYTES, Specification
 from specification.errors import DockError, InvalidInput, NotFound, TooLarge
@@ -111,7 +113,8 @@ def get_task(parts: Parts, id: str) -> Task:
 
 
 def _register(parts: GatewayParts, specification: Specification) -> Task:
-    decision = parts.retriever.search(specification, 1, parts.servable).decision
+    ranking = parts.retriever.search(specification, 1, parts.servable)
+    decision, mixture = ranking.decision, ranking.mixture
     task = Task(
         id=specification.digest[:TASK_ID_LENGTH],
         learnware=decision.learnware.id if decision.learnware else None,
@@ -120,8 +123,23 @@ def _register(parts: GatewayParts, specification: Specification) -> Task:
         reason=decision.reason,
         created=int(time.time()),
     )
+    if mixture and mixture.planned:
+        task = task.model_copy(update=_plan(mixture))
     parts.tasks.put(task)
     return task
+
+
+def _plan(mixture: Mixture) -> dict[str, object]:
+    """Returns the fields of a task that several learnwares share."""
+    shares = mixture.shares
+    return {
+        "learnware": shares[0].learnware.id,
+        "fit": round(1 - mixture.unknown, 6),
+        "threshold": 1 - MAX_UNKNOWN,
+        "reason": f"a mixture: {mixture.reason}",
+        "mixture": tuple(Part(learnware=share.learnware.id, weight=share.weight) for share in shares),
+        "unknown": mixture.unknown,
+    }
 
 
 def _required(parts: GatewayParts, reference: str) -> Learnware:

@@ -18,7 +18,7 @@ TASK_PREFIX = "task:"
 # An encoder reads the first few hundred tokens of a prompt, so more text would only cost time.
 ROUTED_CHARACTERS = 16_384
 
-Kind = Literal["base", "named", "auto", "task", "none-fits", "fallback"]
+Kind = Literal["base", "named", "auto", "task", "mixture", "none-fits", "fallback"]
 
 
 class ModelNotFound(NotFound):
@@ -58,7 +58,10 @@ async def choose(parts: GatewayParts, model: str, body: dict[str, object]) -> Ch
     if model == AUTO:
         return await _by_prompt(parts, body)
     if model.startswith(TASK_PREFIX):
-        return await run_in_threadpool(_by_task, parts, model.removeprefix(TASK_PREFIX))
+        task = await run_in_threadpool(_registered, parts, model.removeprefix(TASK_PREFIX))
+        if task.mixture:
+            return await _by_mixture(parts, task, prompt_text(body))
+        return await run_in_threadpool(_by_task, parts, task)
     return await run_in_threadpool(_by_name, parts, model)
 
 
@@ -108,16 +111,49 @@ async def _by_prompt(parts: GatewayParts, body: dict[str, object]) -> Choice:
     return _learnware(decision.learnware, "auto", decision.reason, decision.fit)
 
 
-def _by_task(parts: GatewayParts, id: str) -> Choice:
+def _registered(parts: GatewayParts, id: str) -> Task:
     task = parts.tasks.get(id)
     if task is None:
         raise ModelNotFound(f"task {id[:80]!r} is not registered; send its specification to POST /v1/tasks")
+    return task
+
+
+def _by_task(parts: GatewayParts, task: Task) -> Choice:
     if task.learnware is None:
         return Choice(parts.engine.base_model, "none-fits", task.reason, fit=task.fit)
     try:
         return _of_task(parts, task, task.learnware)
     except DockError as error:
-        return fall_back(parts, f"task {id}: {error}")
+        return fall_back(parts, f"task {task.id}: {error}")
+
+
+async def _by_mixture(parts: GatewayParts, task: Task, text: str) -> Choice:
+    """Chooses one of the task's learnwares for this prompt; the heaviest if the prompt cannot be read."""
+    try:
+        members = await run_in_threadpool(_members, parts, task)
+    except DockError as error:
+        return fall_back(parts, f"task {task.id}: {error}")
+    if not members:
+        return fall_back(parts, f"task {task.id}: no learnware of its mixture can answer")
+    try:
+        async with parts.encoding:
+            decision = await run_in_threadpool(parts.retriever.assign, text, members, task.unknown)
+    except DockError as error:
+        heaviest = members[0][0]
+        reason = (
+            f"choosing by prompt failed: {error}; {heaviest.name}, the heaviest of the task's mixture, answers"
+        )
+        return _learnware(heaviest, "mixture", reason)
+    if decision.learnware is None:
+        return Choice(parts.engine.base_model, "none-fits", decision.reason, fit=decision.fit)
+    return _learnware(decision.learnware, "mixture", decision.reason, decision.fit)
+
+
+def _members(parts: GatewayParts, task: Task) -> list[tuple[Learnware, float]]:
+    """The parts of a task's mixture that this engine can answer with, heaviest first."""
+    weights = {part.learnware: part.weight for part in task.mixture}
+    found = parts.catalogue.get(list(weights))
+    return [(learnware, weights[learnware.id]) for learnware in found if _obstacle(parts, learnware) is None]
 
 
 def _of_task(parts: GatewayParts, task: Task, id: str) -> Choice:

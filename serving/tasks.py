@@ -14,11 +14,21 @@ TASK_ID_LENGTH = 16
 TASK_ID_PATTERN = r"^[0-9a-f]{16}\Z"
 
 
+class Part(BaseModel):
+    """A learnware's part in a task that is a mixture: its id, and its share of the task's texts in (0, 1]."""
+
+    model_config = ConfigDict(frozen=True)
+
+    learnware: Annotated[str, Field(pattern=ID_PATTERN)]
+    weight: Annotated[float, Field(gt=0, le=1)]
+
+
 class Task(BaseModel):
     """A task and who answers it. ``id`` begins the specification's digest, so a task has one record.
 
     ``learnware`` is the id of the chosen learnware, None where none fitted and the base model answers.
-    ``created`` is when that was decided, in Unix seconds.
+    ``created`` is when that was decided, in Unix seconds. If ``mixture`` is not empty, each prompt is answered by
+    one of its parts, heaviest first; ``learnware`` is then the heaviest, and the share ``unknown`` fits nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,6 +39,8 @@ class Task(BaseModel):
     threshold: float
     reason: str
     created: int
+    mixture: tuple[Part, ...] = ()
+    unknown: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class TaskStore:

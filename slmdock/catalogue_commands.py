@@ -162,6 +162,8 @@ def search(
         return
     output.console().print(output.ranking_table(ranking))
     print(output.decision_line(ranking))
+    if ranking.mixture and ranking.mixture.planned:
+        print(output.mixture_line(ranking.mixture))
 
 
 @base_app.command("add")

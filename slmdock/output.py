@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from catalogue import Learnware
-from retriever import Ranking
+from retriever import Mixture, Ranking
 from specification import Specification
 
 
@@ -85,6 +85,12 @@ def decision_line(ranking: Ranking) -> str:
     chosen = ranking.decision.learnware
     head = f"chosen: {chosen.name}" if chosen else "chosen: the base model"
     return f"{head} ({ranking.decision.reason}; {ranking.candidates} candidates, {1000 * ranking.seconds:.0f} ms)"
+
+
+def mixture_line(mixture: Mixture) -> str:
+    """A mixture in words, with what it leaves."""
+    noise = f"{mixture.noise:.3f} expected of noise"
+    return f"mixture: {mixture.reason} (residual {mixture.residual:.3f}, {noise})"
 
 
 def specification_json(specification: Specification) -> dict[str, object]:

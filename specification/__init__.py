@@ -3,12 +3,18 @@
 Usable alone and offline: read examples, ``specify`` them, save the file. Knows no store and no server.
 """
 
-from specification.comparison import Comparison, compare, mmd, self_term
+from specification.comparison import Comparison, compare, evaluate, mmd, self_term
 from specification.encoder import Encoder, EncoderIdentity, Progress, no_progress
 from specification.examples import Example, check_examples, read_examples
 from specification.feature_map import FeatureMap
 from specification.kernel import DEFAULT_GAMMA, gaussian
-from specification.record import MAX_SPECIFICATION_BYTES, Section, Specification, read_reduced_set
+from specification.record import (
+    MAX_SPECIFICATION_BYTES,
+    Section,
+    Specification,
+    read_reduced_set,
+    read_section,
+)
 from specification.reduced_set import DEFAULT_SIZE, ReducedSet, reduce
 from specification.sentence_encoder import DEFAULT_ENCODER, SentenceEncoder
 from specification.sketch import SKETCH_VERSION, specify
@@ -31,11 +37,13 @@ __all__ = [
     "Specification",
     "check_examples",
     "compare",
+    "evaluate",
     "gaussian",
     "mmd",
     "no_progress",
     "read_examples",
     "read_reduced_set",
+    "read_section",
     "reduce",
     "self_term",
     "specify",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specification.kernel import DEFAULT_GAMMA, gaussian
+from specification.kernel import DEFAULT_GAMMA, Floats, gaussian
 from specification.reduced_set import ReducedSet
 
 Doubles = NDArray[np.float64]
@@ -58,6 +58,17 @@ def compare(task: ReducedSet, others: Sequence[ReducedSet], gamma: float = DEFAU
     cross = np.add.reduceat(weighted, starts)
     own = np.array([self_term(other, gamma) for other in others])
     return Comparison(cross, own, self_term(task, gamma))
+
+
+def evaluate(points: Floats, others: Sequence[ReducedSet], gamma: float = DEFAULT_GAMMA) -> Doubles:
+    """Returns μ_i(x) = Σβ_j k(x,z_j) of c reduced sets at n points, float32 [n, d]: float64 [n, c]."""
+    if not others:
+        return np.zeros((len(points), 0))
+    kernel = gaussian(points, np.concatenate([other.points for other in others]), gamma).astype(np.float64)
+    kernel *= np.concatenate([other.weights for other in others])
+    starts = np.cumsum([0] + [len(other) for other in others[:-1]])
+    values: Doubles = np.add.reduceat(kernel, starts, axis=1)
+    return values
 
 
 def self_term(reduced: ReducedSet, gamma: float = DEFAULT_GAMMA) -> float:

@@ -164,6 +164,11 @@ def read_reduced_set(data: bytes) -> ReducedSet:
     return ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
 
 
+def read_section(data: bytes) -> Section:
+    """Reads only what a file that was checked before it was stored says of its reduced set."""
+    return _read_document(data).sections.text
+
+
 def _read_document(data: bytes) -> Document:
     try:
         (length,) = struct.unpack_from("<Q", data)

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -198,7 +198,7 @@ async def _measure(users: Sequence[User], url: str, learnwares: Sequence[str]) -
         scores = await _score_all(client, users, [DEMO_BASE, *learnwares])
     names = {item.id: item.name for item in page.learnwares}
     return [
-        _row(user, ranking, (task, names.get(task.learnware or "")), timed, scores)
+        _row(user, ranking, (task, _chosen(task, names)), timed, scores)
         for user, ranking, task, timed in zip(users, rankings, tasks, measured, strict=True)
     ]
 
@@ -245,6 +245,13 @@ def _score(prompts: Sequence[Example], answers: Sequence[str]) -> float:
     return right / len(prompts)
 
 
+def _chosen(task: Task, names: Mapping[str, str]) -> str | None:
+    """The learnware that answers a task, or those that share it with their weights."""
+    if task.mixture:
+        return " + ".join(f"{part.weight:.0%} {names[part.learnware]}" for part in task.mixture)
+    return names.get(task.learnware or "")
+
+
 def _row(
     user: User,
     ranking: Ranking,
@@ -272,7 +279,7 @@ def _row(
 def _print(rows: Sequence[Row], seconds: float) -> None:
     table = Table("user's task", "chosen learnware", "fit", "base", "chosen", "best of all", "tokens/s", box=None)
     for row in rows:
-        chosen = row.chosen or "none fits → base model"
+        chosen = (row.chosen or "none fits → base model").replace(" + ", "\n")
         best = f"{row.best:.0%} {row.best_learnware}"
         table.add_row(
             row.task, Text(chosen), f"{row.fit:.2f}", f"{row.base:.0%}", f"{row.score:.0%}", Text(best),

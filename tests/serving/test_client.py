@@ -45,6 +45,7 @@ def test_reads_what_the_catalogue_holds(client: DockClient, dock: TinyDock, sket
 def test_search_is_the_retriever_s(client: DockClient, dock: TinyDock, sketch: Sketch) -> None:
     there, here = client.search(sketch("law"), 2), dock.retriever.search(sketch("law"), 2)
     assert (there.ranked, there.decision, there.candidates) == (here.ranked, here.decision, here.candidates)
+    assert there.mixture == here.mixture
 
 
 def test_pages_through(client: DockClient, learnwares: dict[str, Learnware]) -> None:

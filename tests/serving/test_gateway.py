@@ -9,10 +9,11 @@ import pytest
 
 from catalogue import Learnware
 from catalogue.contract import MAX_LIMIT
-from serving import TaskStore
+from serving import Task, TaskStore
 from serving.completions import MAX_JSON_BYTES
 from serving.learnwares import MAX_CARD_BYTES
-from specification import MAX_SPECIFICATION_BYTES
+from serving.tasks import Part
+from specification import MAX_SPECIFICATION_BYTES, SentenceEncoder, specify
 from specification.errors import CatalogueError, EncoderError
 from tests.serving.conftest import Sketch, TinyDock, sentences
 from tests.serving.doubles import EVENTS, EngineDouble
@@ -134,6 +135,56 @@ async def test_task_is_kept(
     response = await ask(gateway, f"task:{task['id']}")
     assert response.headers["x-slmdock-decision"] == "task"
     assert response.headers["x-slmdock-model"] == learnwares["cooking"].engine_name
+
+
+async def test_a_mixture_is_answered_prompt_by_prompt(
+    gateway: httpx.AsyncClient, dock: TinyDock, learnwares: dict[str, Learnware], encoder: SentenceEncoder
+) -> None:
+    texts = [*sentences("cooking")[::2], *sentences("law")[::2]]
+    task = (await gateway.post("/v1/tasks", content=specify(texts, encoder).to_bytes())).json()
+    assert {part["learnware"] for part in task["mixture"]} == {learnwares[name].id for name in ("cooking", "law")}
+    assert task["learnware"] == task["mixture"][0]["learnware"]
+    assert task["reason"].startswith("a mixture: ")
+    for topic in ("cooking", "law"):
+        headers = (await ask(gateway, f"task:{task['id']}", sentences(topic)[5])).headers
+        assert headers["x-slmdock-decision"] == "mixture"
+        assert headers["x-slmdock-model"] == learnwares[topic].engine_name
+        assert headers["x-slmdock-reason"].startswith(f"{topic}, ")
+        assert 0.5 < float(headers["x-slmdock-fit"]) <= 1
+    unreadable = (await ask(gateway, f"task:{task['id']}", [1, 2, 3])).headers
+    assert unreadable["x-slmdock-decision"] == "mixture"
+    assert unreadable["x-slmdock-learnware"] == task["learnware"]
+    assert "choosing by prompt failed" in unreadable["x-slmdock-reason"]
+
+
+async def test_only_parts_that_can_answer_take_part(
+    gateway: httpx.AsyncClient, dock: TinyDock, learnwares: dict[str, Learnware], double: EngineDouble
+) -> None:
+    parts = tuple(Part(learnware=id, weight=0.5) for id in ("0" * 64, learnwares["law"].id))
+    task = Task(
+        id="f" * 16, learnware="0" * 64, fit=1, threshold=0.5, reason="", created=0, mixture=parts, unknown=0
+    )
+    TaskStore(dock.folder / "tasks").put(task)
+    headers = (await ask(gateway, f"task:{task.id}", sentences("cooking")[5])).headers
+    assert headers["x-slmdock-model"] == learnwares["law"].engine_name
+    double.max_lora_rank = 2
+    headers = (await ask(gateway, f"task:{task.id}", sentences("law")[5])).headers
+    assert headers["x-slmdock-decision"] == "fallback"
+    assert "no learnware of its mixture can answer" in headers["x-slmdock-reason"]
+
+
+async def test_a_prompt_outside_a_mixture_goes_to_the_base_model(
+    gateway: httpx.AsyncClient, dock: TinyDock, learnwares: dict[str, Learnware]
+) -> None:
+    parts = tuple(Part(learnware=learnwares[name].id, weight=0.3) for name in ("cooking", "law"))
+    task = Task(
+        id="e" * 16, learnware=parts[0].learnware, fit=0.6, threshold=0.5, reason="", created=0, mixture=parts,
+        unknown=0.4,
+    )  # fmt: skip
+    TaskStore(dock.folder / "tasks").put(task)
+    headers = (await ask(gateway, f"task:{task.id}", FAR)).headers
+    assert headers["x-slmdock-decision"] == "none-fits"
+    assert headers["x-slmdock-model"] == BASE_NAME
 
 
 async def test_damaged_task_is_an_error(gateway: httpx.AsyncClient, dock: TinyDock) -> None:

@@ -1,0 +1,77 @@
+"""A task's mixture of learnwares in the catalogue, and which of them should answer a prompt."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from catalogue import Learnware
+from retriever.decision import Decision, Mixture, Pruned, Share
+from retriever.separation import Part, Sketch, separate
+from specification import ReducedSet, Section, Specification, evaluate, self_term
+from specification.comparison import Doubles
+from specification.kernel import Floats
+
+SHARPNESS = 10.0
+"""A kernel this wide tells little of a density: its values are raised to this power (docs/log.md)."""
+
+Candidate = tuple[Learnware, ReducedSet]
+
+
+def mixture_of(
+    task: Specification, candidates: Sequence[Candidate], sections: Mapping[str, Section], gamma: float
+) -> Mixture:
+    """Returns the task as a mixture of those candidates whose section is known, by the catalogue's kernel."""
+    known = [(item, Sketch(reduced, sections[item.id])) for item, reduced in candidates if item.id in sections]
+    sketch = Sketch(task.reduced_set, task.section)
+    solution = separate(sketch, [candidate for _, candidate in known], gamma)
+
+    def share(part: Part) -> Share:
+        return Share(known[part.place][0], _rounded(part.weight), _rounded(part.error))
+
+    return Mixture(
+        shares=tuple(map(share, solution.parts)),
+        unknown=_rounded(solution.unknown),
+        residual=_rounded(solution.residual),
+        noise=_rounded(solution.noise),
+        pruned=tuple(Pruned(known[part.place][0], _rounded(part.weight), part.reason) for part in solution.pruned),
+    )
+
+
+def assign(
+    scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown: float, threshold: float
+) -> Decision:
+    """Returns which member answers a prompt with these ``prompt_scores`` [c]; its fit is its posterior.
+
+    ``members`` are learnwares with positive weights. What fits nothing takes part as a member of weight
+    ``unknown`` whose score is always ``threshold``; where it wins, none fits.
+    """
+    weights = [weight for _, weight in members]
+    if unknown > 0:
+        scores, weights = np.append(scores, threshold), [*weights, unknown]
+    chances = posterior(scores[None], weights)[0]
+    best = int(chances.argmax())
+    chance = _rounded(chances[best])
+    if best == len(members):
+        return Decision(None, chance, threshold, f"none fits: no part of the task's mixture, {chance:.3f} sure")
+    learnware, weight = members[best]
+    reason = f"{learnware.name}, {weight:.0%} of the task's mixture, answers this prompt, {chance:.3f} sure"
+    return Decision(learnware, chance, threshold, reason)
+
+
+def prompt_scores(points: Floats, members: Sequence[ReducedSet], gamma: float) -> Doubles:
+    """Returns how well each of c learnwares fits each of n prompts, float64 [n, c]: the cosine μ_i(x)/‖μ_i‖."""
+    lengths = np.sqrt([self_term(member, gamma) for member in members])
+    scores: Doubles = evaluate(points, members, gamma) / lengths
+    return scores
+
+
+def posterior(scores: Doubles, weights: Sequence[float]) -> Doubles:
+    """Returns P(i|x) ∝ w_i·score_i(x)^SHARPNESS for scores [n, c] and positive weights [c]: float64 [n, c]."""
+    logs = SHARPNESS * np.log(np.maximum(scores, np.finfo(np.float64).tiny)) + np.log(weights)
+    odds = np.exp(logs - logs.max(axis=1, keepdims=True))
+    result: Doubles = odds / odds.sum(axis=1, keepdims=True)
+    return result
+
+
+def _rounded(number: float) -> float:
+    return round(float(number), 6)
