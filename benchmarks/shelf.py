@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogue import CatalogueSettings, Learnware
+from catalogue import CatalogueSettings, Learnware, Signal
 from catalogue.edge import EdgeCatalogue
 from indexer import make_entry
 from retriever import Retriever
+from retriever.measurements import FindTask, no_task
 from slmdock.dock import cache_folder
 from specification import (
     Encoder,
@@ -61,18 +62,34 @@ class CachedEncoder:
         return hashlib.sha256(f"{self.identity.weights_sha256} {text}".encode("utf-8", "replace")).digest()
 
 
-def shelve(folder: Path, encoder: Encoder, shelf: Mapping[str, Specification]) -> Retriever:
+def shelve(
+    folder: Path, encoder: Encoder, shelf: Mapping[str, Specification], measured: FindTask = no_task
+) -> Retriever:
     """Fills a new embedded catalogue with learnwares that have a name and a specification, and no adapter."""
-    settings = CatalogueSettings.of(encoder.identity)
-    catalogue = EdgeCatalogue.open(folder, settings)
-    catalogue.upsert([make_entry(_record(name, made), made, settings, encoder) for name, made in shelf.items()])
-    return Retriever(catalogue, encoder)
+    catalogue = EdgeCatalogue.open(folder, CatalogueSettings.of(encoder.identity))
+    retriever = Retriever(catalogue, encoder, measured=measured)
+    fill(retriever, shelf, {})
+    return retriever
 
 
-def _record(name: str, specification: Specification) -> Learnware:
+def fill(
+    retriever: Retriever, shelf: Mapping[str, Specification], quality: Mapping[str, Sequence[Signal]]
+) -> None:
+    """Puts learnwares into a catalogue, or replaces them, with these quality signals by name."""
+    settings, encoder = retriever.catalogue.settings, retriever.encoder
+    records = [(_record(name, made, quality.get(name, ())), made) for name, made in shelf.items()]
+    retriever.catalogue.upsert([make_entry(record, made, settings, encoder) for record, made in records])
+
+
+def identify(name: str) -> str:
+    """Returns the id of the learnware that was shelved under this name."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _record(name: str, specification: Specification, quality: Sequence[Signal]) -> Learnware:
     return Learnware(
         name=re.sub(r"[^A-Za-z0-9._-]", "_", name),
-        id=hashlib.sha256(name.encode()).hexdigest(),
+        id=identify(name),
         version=1,
         base_model=BASE_MODEL,
         rank=8,
@@ -80,4 +97,5 @@ def _record(name: str, specification: Specification) -> Learnware:
         sample_size=specification.sample_size,
         created=0,
         specification_digest=specification.digest,
+        quality=tuple(quality),
     )

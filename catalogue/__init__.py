@@ -10,6 +10,7 @@ from catalogue.contract import Catalogue, CatalogueSettings, Entry, Hit, Page
 from catalogue.edge import EdgeCatalogue
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match, Range, parse_filter
 from catalogue.learnware import Card, Learnware, is_id, parse_card
+from catalogue.quality import Signal, join_signals
 from catalogue.schema import description_of
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "Page",
     "Range",
     "ServerAddress",
+    "Signal",
     "description_of",
     "is_id",
+    "join_signals",
     "open_catalogue",
     "parse_card",
     "parse_filter",

@@ -1,24 +1,17 @@
 """What the catalogue holds about a learnware: the provider's card and what the dock added to it."""
 
 import re
-import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from catalogue.labels import ID_PATTERN, MAX_NUMBER, Label, Labels, printable
+from catalogue.quality import Signals
 from specification.errors import InvalidInput
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
-ID_PATTERN = r"^[0-9a-f]{64}$"
 RESERVED_NAMES = frozenset({"auto", "task", "base", "none", "facets"})
-MAX_NUMBER = 2**53
 ENGINE_ID_LENGTH = 16
-
-
-def _printable(text: str) -> str:
-    if any(unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t" for character in text):
-        raise ValueError("control characters are not allowed")
-    return text
 
 
 def _not_reserved(name: str) -> str:
@@ -27,17 +20,13 @@ def _not_reserved(name: str) -> str:
     return name
 
 
-Label = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
-Labels = Annotated[tuple[Label, ...], Field(max_length=50)]
-
-
 class Card(BaseModel):
     """What a provider says of a learnware. Everything but the name is optional."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(_not_reserved)]
-    description: Annotated[str, Field(max_length=4000), AfterValidator(_printable)] = ""
+    description: Annotated[str, Field(max_length=4000), AfterValidator(printable)] = ""
     domain: Label = ""
     task_type: Label = ""
     licence: Label = "unknown"
@@ -50,7 +39,7 @@ class Learnware(Card):
     """A catalogue record. ``id`` is the SHA-256 of the adapter's content and its base model.
 
     ``rank``, ``adapter_bytes`` (bytes), ``sample_size`` (texts behind the specification) and ``created``
-    (Unix seconds) are the numbers that filters can compare.
+    (Unix seconds) are the numbers that filters can compare. ``quality`` is what is known of how good it is.
     """
 
     id: Annotated[str, Field(pattern=ID_PATTERN)]
@@ -62,6 +51,7 @@ class Learnware(Card):
     sample_size: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
     created: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     specification_digest: Annotated[str, Field(pattern=ID_PATTERN)]
+    quality: Signals = ()
 
     @property
     def engine_name(self) -> str:

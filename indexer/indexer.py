@@ -59,6 +59,7 @@ class Indexer:
             sample_size=specification.sample_size,
             created=known.created if known else int(time.time()),
             specification_digest=specification.digest,
+            quality=known.quality if known else (),
         )
 
     def _next_version(self, name: str) -> int:

@@ -9,15 +9,21 @@ MAX_UNKNOWN = 0.5
 
 @dataclass(frozen=True)
 class Ranked:
-    """A learnware with its exact fit to a task.
+    """A learnware with its exact fit to a task, and what match and quality together let expect of it.
 
     ``fit`` lies in [0, 1], 1 for identical distributions; ``mmd`` is the maximum mean discrepancy,
     nan where a single prompt was asked about and no distance between distributions exists.
+    ``expected`` is the learnware's expected standing on the task and ``deviation`` its standard deviation, in
+    standard deviations of the learnwares' scores on a task, 0 being the middle (``retriever.quality``);
+    ``measured`` is how many measured tasks speak in it. All three are None for a single prompt.
     """
 
     learnware: Learnware
     fit: float
     mmd: float
+    expected: float | None = None
+    deviation: float | None = None
+    measured: float | None = None
 
 
 @dataclass(frozen=True)

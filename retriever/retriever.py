@@ -10,7 +10,9 @@ import numpy as np
 from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware
 from catalogue.contract import MAX_LIMIT
 from retriever.decision import Decision, Mixture, Ranked, Ranking
+from retriever.measurements import FindTask, Measurements, no_task, noise
 from retriever.mixture import Candidate, assign, mixture_of, prompt_scores
+from retriever.quality import nearest_ones
 from specification import Comparison, Encoder, ReducedSet, Specification, compare
 from specification.errors import InvalidInput, NotFound
 from specification.kernel import Floats
@@ -42,16 +44,23 @@ class Retriever:
         encoder: Encoder,
         thresholds: Thresholds = Thresholds(),
         candidates: int = 100,
+        measured: FindTask = no_task,
     ) -> None:
+        """``measured`` finds the specification of a task that quality signals were measured on, by its digest."""
         self.catalogue = catalogue
         self.encoder = encoder
         self.thresholds = thresholds
         self.candidates = candidates
+        self.measurements = Measurements(measured, catalogue.settings.feature_map.gamma)
 
     def search(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
-        """Ranks learnwares by the exact MMD to a task's specification; ties go to the smaller id.
+        """Ranks learnwares for a task by match, and by quality where match does not decide.
 
-        The fit is 1 - MMD²/(‖μ_P‖²+‖μ_Q‖²). The mixture is taken from all candidates, whatever ``limit`` is.
+        Match is the exact MMD to the task's specification; the fit is 1 - MMD²/(‖μ_P‖²+‖μ_Q‖²). The nearest
+        learnware comes first if it is near at all. Among those that cannot be told from it, and among all where
+        none is near, the higher expectation comes first (``retriever.quality``). Without quality signals the
+        order is that of the MMD; ties go to the smaller id. The mixture is taken from all candidates, whatever
+        ``limit`` is.
 
         Raises:
             Incomparable: the specification was made by another encoder than the catalogue's.
@@ -60,7 +69,7 @@ class Retriever:
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
         candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where))
-        ranking = self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
+        ranking = self._ranking(self._judged(task, candidates), limit, started)
         mixture = self._mixture(task, candidates[: self.candidates])
         return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
 
@@ -69,7 +78,7 @@ class Retriever:
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
         candidates = self._retrying(lambda: list(self.catalogue.everything(PUBLISHED & where)))
-        return self._ranking(self._by_distance(task.reduced_set, candidates), limit, started)
+        return self._ranking(self._judged(task, candidates), limit, started)
 
     def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares for a single prompt by the cosine μ_Q(x)/‖μ_Q‖ in the RKHS, which is the fit.
@@ -129,11 +138,21 @@ class Retriever:
                 break
         return [(item, found[item.id]) for item in learnwares if item.id in found]
 
-    def _by_distance(self, task: ReducedSet, candidates: Sequence[Candidate]) -> list[Ranked]:
-        comparison = self._compare(task, candidates)
-        rows = zip(candidates, comparison.overlap, comparison.mmd, strict=True)
-        ranked = [Ranked(item, _rounded(fit), _rounded(mmd)) for (item, _), fit, mmd in rows]
-        return sorted(ranked, key=lambda item: (item.mmd, item.learnware.id))
+    def _judged(self, task: Specification, candidates: Sequence[Candidate]) -> list[Ranked]:
+        match = self._compare(task.reduced_set, candidates)
+        expected = self.measurements.expect(task, candidates, match)
+        first = nearest_ones(match.overlap, match.mmd, noise(task, candidates))
+        rows = zip(
+            candidates, match.overlap, match.mmd, expected.mean, expected.deviation, expected.tasks, strict=True
+        )
+        ranked = [Ranked(item, *map(_rounded, numbers)) for (item, _), *numbers in rows]
+        judged = any(item.quality for item, _ in candidates)
+        # A learnware's place among the first and its expectation decide only where there are signals.
+        keys = {
+            item.learnware.id: (not near, -(item.expected or 0)) if judged else ()
+            for item, near in zip(ranked, first, strict=True)
+        }
+        return sorted(ranked, key=lambda item: (keys[item.learnware.id], item.mmd, item.learnware.id))
 
     def _compare(self, task: ReducedSet, candidates: Sequence[Candidate]) -> Comparison:
         gamma = self.catalogue.settings.feature_map.gamma
@@ -185,8 +204,22 @@ def decide(ranked: Sequence[Ranked], threshold: float) -> Decision:
     if not ranked:
         return Decision(None, 0.0, threshold, "none fits: no published learnware passes the filter")
     best = ranked[0]
+    name, quality = best.learnware.name, _quality_note(ranked)
     if best.fit < threshold:
-        reason = f"none fits: the nearest, {best.learnware.name}, has fit {best.fit:.3f} < {threshold:.3f}"
+        place = "best by quality" if quality else "nearest"
+        reason = f"none fits: the {place}, {name}, has fit {best.fit:.3f} < {threshold:.3f}"
         return Decision(None, best.fit, threshold, reason)
-    reason = f"{best.learnware.name} has the best fit, {best.fit:.3f} >= {threshold:.3f}"
+    place = "a near fit" if quality else "the best fit"
+    reason = f"{name} has {place}, {best.fit:.3f} >= {threshold:.3f}{quality}"
     return Decision(best.learnware, best.fit, threshold, reason)
+
+
+def _quality_note(ranked: Sequence[Ranked]) -> str:
+    """Says for people that quality decided, where it did."""
+    best, nearest = ranked[0], min(ranked, key=lambda item: item.mmd)
+    if best.expected is None or nearest.expected is None or best.mmd <= nearest.mmd:
+        return ""
+    return (
+        f"; match cannot tell it from {nearest.learnware.name}, quality on {best.measured:.1f} tasks like this "
+        f"expects more of it ({best.expected:+.2f} against {nearest.expected:+.2f})"
+    )

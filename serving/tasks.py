@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from catalogue.learnware import ID_PATTERN
+from catalogue.labels import ID_PATTERN
 from specification.errors import InvalidInput
 from specification.files import write_atomically
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalogue import CatalogueSettings, EdgeCatalogue, Entry, parse_filter
+from catalogue import CatalogueSettings, EdgeCatalogue, Entry, Signal, parse_filter
 from retriever import Retriever, Thresholds
-from specification import EncoderIdentity, Specification, mmd
+from specification import EncoderIdentity, ReducedSet, Specification, mmd
 from specification.errors import Incomparable, InvalidInput
 from tests.conftest import IDENTITY, make_specification, unit_vectors
 
@@ -161,3 +161,46 @@ def test_equal_distances_go_to_the_smaller_id(retriever: Retriever, make_entry: 
     names = [item.learnware.name for item in retriever.search(make_specification(7), limit=3).ranked]
     assert names[0] == "twin-0"
     assert names[2] == "twin-f"
+
+
+def test_quality_decides_among_learnwares_that_match_cannot_tell_apart(
+    retriever: Retriever, make_entry: MakeEntry
+) -> None:
+    original = make_entry(7)
+    twins = [
+        _rated(original, digit * 64, f"twin-{digit}", value)
+        for digit, value in (("0", 0.2), ("8", 0.9), ("f", 0.5))
+    ]
+    retriever.catalogue.upsert(twins)
+    retriever.catalogue.delete([original.learnware.id])
+    ranking = retriever.search(make_specification(7), limit=5)
+    assert [item.learnware.name for item in ranking.ranked[:3]] == ["twin-8", "twin-f", "twin-0"]
+    assert ranking.ranked[0].expected is not None
+    assert ranking.ranked[0].expected > (ranking.ranked[1].expected or 0) > (ranking.ranked[2].expected or 0)
+    far = retriever.search(make_specification(8), limit=1)
+    assert far.decision.learnware is not None
+    assert far.decision.learnware.name == "learnware-8"
+
+
+def test_the_reason_says_when_quality_decided(retriever: Retriever, make_entry: MakeEntry) -> None:
+    original = make_entry(7)
+    task = make_specification(7)
+    points, weights = task.reduced_set.points, task.reduced_set.weights
+    moved = Specification(
+        ReducedSet(points, (0.9 * weights + 0.1 * weights[::-1]).astype(np.float32)), task.section
+    )
+    entries = [_rated(original, "e" * 64, "better", 0.9), _rated(original, "d" * 64, "nearer", 0.1)]
+    slightly_off = entries[0].learnware.model_copy(update={"specification_digest": moved.digest})
+    entries[0] = Entry(slightly_off, moved, original.vector, original.text_vector)
+    retriever.catalogue.upsert(entries)
+    retriever.catalogue.delete([original.learnware.id])
+    decision = retriever.search(task).decision
+    assert decision.learnware is not None
+    assert decision.learnware.name == "better"
+    assert "match cannot tell it from nearer, quality on" in decision.reason
+
+
+def _rated(original: Entry, id: str, name: str, value: float) -> Entry:
+    signals = tuple(Signal(kind="capability", task=f"t{n}", value=value, source="a test") for n in range(5))
+    record = original.learnware.model_copy(update={"id": id, "name": name, "quality": signals})
+    return Entry(record, original.specification, original.vector, original.text_vector)
