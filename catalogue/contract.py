@@ -6,9 +6,9 @@ specification is made by whoever knows the feature map named in ``settings``.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match
 from catalogue.keywords import Keywords, query_keywords
 from catalogue.learnware import NAME_PATTERN, Learnware
+from catalogue.schema import SPECIFICATION_VECTOR
 from specification import (
     EncoderIdentity,
     FeatureMap,
@@ -25,10 +26,11 @@ from specification import (
     Specification,
     read_reduced_set,
     read_section,
+    views_dimension,
 )
 from specification.errors import InvalidInput, NotFound
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_LIMIT = 10_000
 SCROLL_PAGE = 1000
 MAX_BATCH = 10_000
@@ -36,6 +38,7 @@ MAX_FLOAT16 = 65504.0
 RRF_K = 60
 
 Vector = NDArray[np.float32]
+Part = TypeVar("Part")
 
 
 class CatalogueSettings(BaseModel):
@@ -58,18 +61,25 @@ class CatalogueSettings(BaseModel):
         dimension = encoder.dimension
         return cls(encoder=encoder, feature_map=FeatureMap(input_dimension=dimension), text_dimension=dimension)
 
+    @property
+    def prompt_dimension(self) -> int:
+        """The length of the vectors that single prompts are matched with."""
+        return views_dimension(self.encoder.dimension)
+
 
 @dataclass(frozen=True)
 class Entry:
     """One learnware on its way in: record, specification, and the vectors to be searched.
 
-    ``vector`` is float32 of shape [feature_map.dimension]; ``text_vector`` float32 [text_dimension].
+    ``vector`` is float32 of shape [feature_map.dimension]; ``text_vector`` float32 [text_dimension];
+    ``prompt_vector`` float32 [prompt_dimension], None where the specification has no section for prompts.
     """
 
     learnware: Learnware
     specification: Specification
     vector: Vector
     text_vector: Vector
+    prompt_vector: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -145,10 +155,19 @@ class Catalogue(ABC):
         """
 
     @abstractmethod
-    def nearest(self, vector: Vector, limit: int, where: Filter = EVERYTHING, exact: bool = False) -> list[Hit]:
-        """Returns the points nearest to ``vector`` in the feature space, ties broken by id.
+    def nearest(
+        self,
+        vector: Vector,
+        limit: int,
+        where: Filter = EVERYTHING,
+        exact: bool = False,
+        using: str = SPECIFICATION_VECTOR,
+    ) -> list[Hit]:
+        """Returns the points nearest to ``vector`` in one of the vector spaces, ties broken by id.
 
-        ``score`` is the Euclidean distance. ``exact`` scans everything; otherwise the engine's index answers.
+        ``using`` names the space, ``SPECIFICATION_VECTOR`` or ``PROMPT_VECTOR``; points without a vector in it
+        are not found. ``score`` is the Euclidean distance. ``exact`` scans everything; otherwise the engine's
+        index answers.
         """
 
     @abstractmethod
@@ -196,7 +215,11 @@ class Catalogue(ABC):
 
         Learnwares that were removed or got a new specification meanwhile are left out.
         """
-        return {id: read_reduced_set(file) for id, file in self._specification_files(learnwares).items()}
+        return self.read_files(learnwares, read_reduced_set)
+
+    def read_files(self, learnwares: Sequence[Learnware], read: Callable[[bytes], Part]) -> dict[str, Part]:
+        """Returns by id what ``read`` makes of the specification files, left out as in ``reduced_sets``."""
+        return {id: read(file) for id, file in self._specification_files(learnwares).items()}
 
     def sections(self, learnwares: Sequence[Learnware]) -> dict[str, Section]:
         """Returns what is known of the reduced sets of ``learnwares``, by id; the rest as ``reduced_sets``."""
@@ -229,8 +252,10 @@ class Catalogue(ABC):
         for label, vector, length in (
             ("vector", entry.vector, self.settings.feature_map.dimension),
             ("text_vector", entry.text_vector, self.settings.text_dimension),
+            ("prompt_vector", entry.prompt_vector, self.settings.prompt_dimension),
         ):
-            _check_vector(f"learnware {name}: {label}", vector, length)
+            if vector is not None:
+                _check_vector(f"learnware {name}: {label}", vector, length)
 
 
 def _check_vector(label: str, vector: Vector, length: int) -> None:

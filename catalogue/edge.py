@@ -24,6 +24,7 @@ from catalogue.learnware import Learnware, describe
 from catalogue.schema import (
     INDEXES,
     KEYWORD_VECTOR,
+    PROMPT_VECTOR,
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
     description_of,
@@ -128,8 +129,15 @@ class EdgeCatalogue(Catalogue):
         counts = {str(hit.value): hit.count for hit in hits}
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
-    def nearest(self, vector: Vector, limit: int, where: Filter = EVERYTHING, exact: bool = False) -> list[Hit]:
-        hits = self._query(edge.Query.Nearest(vector.tolist(), using=SPECIFICATION_VECTOR), limit, where, exact)
+    def nearest(
+        self,
+        vector: Vector,
+        limit: int,
+        where: Filter = EVERYTHING,
+        exact: bool = False,
+        using: str = SPECIFICATION_VECTOR,
+    ) -> list[Hit]:
+        hits = self._query(edge.Query.Nearest(vector.tolist(), using=using), limit, where, exact)
         return sorted(hits, key=lambda hit: (hit.score, hit.id))
 
     def _nearest_text(self, vector: Vector, limit: int, where: Filter) -> list[Hit]:
@@ -251,6 +259,7 @@ def _config(settings: CatalogueSettings) -> edge.EdgeConfig:
     return edge.EdgeConfig(
         vectors={
             SPECIFICATION_VECTOR: edge.EdgeVectorParams(settings.feature_map.dimension, edge.Distance.Euclid),
+            PROMPT_VECTOR: edge.EdgeVectorParams(settings.prompt_dimension, edge.Distance.Euclid),
             TEXT_VECTOR: edge.EdgeVectorParams(settings.text_dimension, edge.Distance.Cosine),
         },
         sparse_vectors={KEYWORD_VECTOR: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
@@ -280,6 +289,8 @@ def _point(entry: Entry) -> edge.Point:
         TEXT_VECTOR: entry.text_vector.tolist(),
         KEYWORD_VECTOR: edge.SparseVector(keywords.indices, keywords.values),
     }
+    if entry.prompt_vector is not None:
+        vectors[PROMPT_VECTOR] = entry.prompt_vector.tolist()
     return edge.Point(point_id(entry.learnware.id), vectors, entry.learnware.model_dump(mode="json"))
 
 

@@ -10,6 +10,7 @@ from specification.errors import CatalogueError, InvalidInput
 
 COLLECTION = "learnwares"
 SPECIFICATION_VECTOR = "specification"
+PROMPT_VECTOR = "prompt"
 TEXT_VECTOR = "text"
 KEYWORD_VECTOR = "keywords"
 INDEXES = {

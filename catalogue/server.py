@@ -20,6 +20,7 @@ from catalogue.schema import (
     COLLECTION,
     INDEXES,
     KEYWORD_VECTOR,
+    PROMPT_VECTOR,
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
     description_of,
@@ -78,6 +79,9 @@ class ServerCatalogue(Catalogue):
             vectors_config={
                 SPECIFICATION_VECTOR: models.VectorParams(
                     size=settings.feature_map.dimension, distance=models.Distance.EUCLID
+                ),
+                PROMPT_VECTOR: models.VectorParams(
+                    size=settings.prompt_dimension, distance=models.Distance.EUCLID
                 ),
                 TEXT_VECTOR: models.VectorParams(size=settings.text_dimension, distance=models.Distance.COSINE),
             },
@@ -154,8 +158,15 @@ class ServerCatalogue(Catalogue):
         counts = {str(hit.value): hit.count for hit in hits}
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
-    def nearest(self, vector: Vector, limit: int, where: Filter = EVERYTHING, exact: bool = False) -> list[Hit]:
-        hits = self._query(vector.tolist(), SPECIFICATION_VECTOR, limit, where, exact)
+    def nearest(
+        self,
+        vector: Vector,
+        limit: int,
+        where: Filter = EVERYTHING,
+        exact: bool = False,
+        using: str = SPECIFICATION_VECTOR,
+    ) -> list[Hit]:
+        hits = self._query(vector.tolist(), using, limit, where, exact)
         return sorted(hits, key=lambda hit: (hit.score, hit.id))
 
     def _nearest_text(self, vector: Vector, limit: int, where: Filter) -> list[Hit]:
@@ -210,6 +221,8 @@ def _point(entry: Entry) -> models.PointStruct:
         TEXT_VECTOR: entry.text_vector.tolist(),
         KEYWORD_VECTOR: models.SparseVector(indices=keywords.indices, values=keywords.values),
     }
+    if entry.prompt_vector is not None:
+        vectors[PROMPT_VECTOR] = entry.prompt_vector.tolist()
     return models.PointStruct(id=point_id(entry.learnware.id), vector=vectors, payload=payload)
 
 

@@ -8,7 +8,7 @@ from catalogue.contract import MAX_LIMIT
 from indexer.adapter import Adapter, read_adapter
 from indexer.base_models import BaseModels
 from indexer.store import AdapterStore
-from specification import Encoder, Specification
+from specification import VIEWS, Encoder, Specification
 from specification.errors import InvalidInput
 
 
@@ -71,10 +71,15 @@ class Indexer:
 def make_entry(
     learnware: Learnware, specification: Specification, settings: CatalogueSettings, encoder: Encoder
 ) -> Entry:
-    """Returns a learnware as a catalogue with these settings takes it: its record and what is searched by."""
+    """Returns a learnware as a catalogue with these settings takes it: its record and what is searched by.
+
+    A prompt section of other views than this program's is kept in the file and not searched by.
+    """
+    prompt = specification.prompt
     return Entry(
         learnware=learnware,
         specification=specification,
         vector=settings.feature_map.embed(specification.reduced_set),
         text_vector=encoder.encode([description_of(learnware)])[0],
+        prompt_vector=prompt.mean if prompt is not None and prompt.section.views == VIEWS else None,
     )

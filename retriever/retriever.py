@@ -4,21 +4,35 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import nan
+from typing import TypeVar
 
 import numpy as np
 
 from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware
 from catalogue.contract import MAX_LIMIT
+from catalogue.schema import PROMPT_VECTOR
 from retriever.decision import Decision, Mixture, Ranked, Ranking
+from retriever.live_whitening import LiveWhitening
 from retriever.measurements import FindTask, Measurements, no_task, noise
 from retriever.mixture import Candidate, assign, mixture_of, prompt_scores
+from retriever.prompt_match import fits, log_likelihoods, order, read_sketch
 from retriever.quality import nearest_ones
-from specification import Comparison, Encoder, ReducedSet, Specification, compare
+from specification import (
+    Comparison,
+    Encoder,
+    ReducedSet,
+    Specification,
+    compare,
+    join_views,
+    read_reduced_set,
+)
 from specification.errors import InvalidInput, NotFound
 from specification.kernel import Floats
 
 MAX_PROMPT_CHARACTERS = 100_000
 ATTEMPTS = 3
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,10 @@ class Thresholds:
 
 
 class Retriever:
-    """Finds the learnware that fits a task. Reads the catalogue, writes nothing."""
+    """Finds the learnware that fits a task. Reads the catalogue, writes nothing.
+
+    ``whitening`` is the metric for single prompts; put one with a file in its place to keep it.
+    """
 
     def __init__(
         self,
@@ -52,6 +69,7 @@ class Retriever:
         self.thresholds = thresholds
         self.candidates = candidates
         self.measurements = Measurements(measured, catalogue.settings.feature_map.gamma)
+        self.whitening = LiveWhitening(catalogue)
 
     def search(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares for a task by match, and by quality where match does not decide.
@@ -68,7 +86,7 @@ class Retriever:
         """
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where))
+        candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where), read_reduced_set)
         ranking = self._ranking(self._judged(task, candidates), limit, started)
         mixture = self._mixture(task, candidates[: self.candidates])
         return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
@@ -77,22 +95,35 @@ class Retriever:
         """The judge of ``search``: compares the task with every learnware in the catalogue. Slow."""
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(lambda: list(self.catalogue.everything(PUBLISHED & where)))
+        candidates = self._retrying(lambda: list(self.catalogue.everything(PUBLISHED & where)), read_reduced_set)
         return self._ranking(self._judged(task, candidates), limit, started)
 
     def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
-        """Ranks learnwares for a single prompt by the cosine μ_Q(x)/‖μ_Q‖ in the RKHS, which is the fit.
+        """Ranks learnwares for a single prompt by likelihood under the catalogue's whitened metric.
+
+        The fit, which the threshold judges, is the cosine μ_Q(x)/‖μ_Q‖ in the RKHS; it need not fall with the
+        rank. Learnwares without a prompt section come behind the others, by fit (see ``prompt_match.order``).
 
         Raises:
             InvalidInput: an empty prompt, or one of more than 100 000 characters.
             EncoderError: the encoder fails.
         """
+        return self._route(prompt, limit, lambda meaning, views: self._near_prompt(meaning, views, limit, where))
+
+    def route_exactly(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
+        """The judge of ``route``: compares the prompt with every learnware in the catalogue. Slow."""
+        return self._route(prompt, limit, lambda *_: list(self.catalogue.everything(PUBLISHED & where)))
+
+    def _route(self, prompt: str, limit: int, find: Callable[[Floats, Floats], list[Learnware]]) -> Ranking:
         started = time.perf_counter()
-        point = ReducedSet(self._encode(prompt), np.ones(1, dtype=np.float32))
-        candidates = self._retrying(lambda: self._nearest(point, limit, where))
-        fit = self._compare(point, candidates).cosine
-        ranked = [Ranked(item, _rounded(f), nan) for (item, _), f in zip(candidates, fit, strict=True)]
-        ranked.sort(key=lambda item: (-item.fit, item.learnware.id))
+        meaning = self._encode(prompt)
+        views = join_views([prompt], meaning)[0]
+        candidates = self._retrying(lambda: find(meaning[0], views), read_sketch)
+        sketches = [sketch for _, sketch in candidates]
+        fit = fits(meaning[0], sketches, self.catalogue.settings.feature_map.gamma)
+        scores = log_likelihoods(views, sketches, self.whitening.current())
+        best = order(scores, fit, [item.id for item, _ in candidates], self.thresholds.prompt)
+        ranked = [Ranked(candidates[place][0], _rounded(fit[place]), nan) for place in best]
         return self._ranking(ranked, limit, started, self.thresholds.prompt)
 
     def assign(self, prompt: str, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:
@@ -125,15 +156,27 @@ class Retriever:
         hits = self.catalogue.nearest(vector, max(self.candidates, limit), PUBLISHED & where)
         return self.catalogue.get([hit.id for hit in hits])
 
-    def _retrying(self, find: Callable[[], list[Learnware]]) -> list[Candidate]:
-        """Returns what ``find`` finds, the newest version of each name, with its reduced set.
+    def _near_prompt(self, meaning: Floats, views: Floats, limit: int, where: Filter) -> list[Learnware]:
+        """Finds by prompt section and, for those without one, by text section too."""
+        _check_limit(limit)
+        wide = max(self.candidates, limit)
+        hits = self.catalogue.nearest(views, wide, PUBLISHED & where, using=PROMPT_VECTOR)
+        found = {hit.id for hit in hits}
+        point = ReducedSet(meaning[None], np.ones(1, dtype=np.float32))
+        others = [item for item in self._nearest(point, limit, where) if item.id not in found]
+        return self.catalogue.get([hit.id for hit in hits]) + others
+
+    def _retrying(
+        self, find: Callable[[], list[Learnware]], read: Callable[[bytes], Part]
+    ) -> list[tuple[Learnware, Part]]:
+        """Returns what ``find`` finds, the newest version of each name, with what is read from its file.
 
         A learnware that is replaced or removed between the two readings makes both begin again; one that
         still is after the third time is left out.
         """
         for _ in range(ATTEMPTS):
             learnwares = newest_versions(find())
-            found = self.catalogue.reduced_sets(learnwares)
+            found = self.catalogue.read_files(learnwares, read)
             if len(found) == len(learnwares):
                 break
         return [(item, found[item.id]) for item in learnwares if item.id in found]

@@ -3,6 +3,7 @@
 catalogue/   the embedded catalogue (or a Qdrant server, by URL)
 store/       the adapters, by content
 tasks/       the tasks registered with the gateway
+whitening.safetensors  the metric for single prompts, made anew as the catalogue grows
 bases.json   the base models the dock knows
 serving.json where the gateway listens, while it does
 """
@@ -17,12 +18,13 @@ from pathlib import Path
 from catalogue import Card, Catalogue, CatalogueSettings, Filter, Learnware, Page, ServerAddress, open_catalogue
 from catalogue.learnware import is_id
 from indexer import AdapterStore, BaseModels, Indexer
-from retriever import Ranking, Retriever
+from retriever import LiveWhitening, Ranking, Retriever
 from specification import DEFAULT_ENCODER, Encoder, SentenceEncoder, Specification
 from specification.errors import CatalogueError, NotFound
 from specification.files import write_atomically
 
 SERVING_FILE = "serving.json"
+WHITENING_FILE = "whitening.safetensors"
 
 
 def default_folder() -> Path:
@@ -89,7 +91,9 @@ class Dock:
 
     @cached_property
     def retriever(self) -> Retriever:
-        return Retriever(self.catalogue, self.encoder)
+        retriever = Retriever(self.catalogue, self.encoder)
+        retriever.whitening = LiveWhitening(self.catalogue, self.config.folder / WHITENING_FILE)
+        return retriever
 
     @property
     def _place(self) -> Path | ServerAddress:

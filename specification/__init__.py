@@ -8,43 +8,55 @@ from specification.encoder import Encoder, EncoderIdentity, Progress, no_progres
 from specification.examples import Example, check_examples, read_examples
 from specification.feature_map import FeatureMap
 from specification.kernel import DEFAULT_GAMMA, gaussian
+from specification.prompt_sketch import PROMPT_POINTS, PromptSection, PromptSketch
 from specification.record import (
     MAX_SPECIFICATION_BYTES,
     Section,
     Specification,
+    read_prompt_sketch,
     read_reduced_set,
     read_section,
 )
 from specification.reduced_set import DEFAULT_SIZE, ReducedSet, reduce
 from specification.sentence_encoder import DEFAULT_ENCODER, SentenceEncoder
 from specification.sketch import SKETCH_VERSION, specify
+from specification.views import VIEWS, join_views, views_dimension
+from specification.whitening import Whitening
 
 __all__ = [
     "DEFAULT_ENCODER",
     "DEFAULT_GAMMA",
     "DEFAULT_SIZE",
     "MAX_SPECIFICATION_BYTES",
+    "PROMPT_POINTS",
     "SKETCH_VERSION",
+    "VIEWS",
     "Comparison",
     "Encoder",
     "EncoderIdentity",
     "Example",
     "FeatureMap",
     "Progress",
+    "PromptSection",
+    "PromptSketch",
     "ReducedSet",
     "Section",
     "SentenceEncoder",
     "Specification",
+    "Whitening",
     "check_examples",
     "compare",
     "evaluate",
     "gaussian",
+    "join_views",
     "mmd",
     "no_progress",
     "read_examples",
+    "read_prompt_sketch",
     "read_reduced_set",
     "read_section",
     "reduce",
     "self_term",
     "specify",
+    "views_dimension",
 ]

@@ -25,13 +25,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from specification.encoder import EncoderIdentity
 from specification.errors import InvalidSpecification, TooLarge
 from specification.files import read_file, write_atomically
+from specification.prompt_sketch import PromptSection, PromptSketch
 from specification.reduced_set import MAX_SIZE, ReducedSet
 
 MAX_SPECIFICATION_BYTES = 16 * 2**20
 MAX_HEADER_BYTES = 2**16
 METADATA_KEY = "slmdock"
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
-TENSORS: dict[str, dict[str, str]] = {"text": {"points": "F16", "weights": "F32"}}
+TENSORS: dict[str, dict[str, str]] = {
+    "text": {"points": "F16", "weights": "F32"},
+    "prompt": {"points": "F16"},
+}
 """The tensors of each section and their types."""
 WEIGHT_TOLERANCE = 1e-3
 MAX_NORM = 1.01
@@ -71,6 +75,7 @@ class Sections(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: Section
+    prompt: PromptSection | None = None
 
 
 class Document(BaseModel):
@@ -92,6 +97,7 @@ class Specification:
     reduced_set: ReducedSet
     section: Section
     privacy: Privacy = NO_PRIVACY
+    prompt: PromptSketch | None = None
 
     @property
     def sample_size(self) -> int:
@@ -133,7 +139,8 @@ class Specification:
                 "the file was altered or damaged, make it again"
             )
         section = document.sections.text
-        return cls(_checked_reduced_set(tensors, section), section, document.privacy)
+        reduced = _checked_reduced_set(tensors, section)
+        return cls(reduced, section, document.privacy, _prompt(document, tensors))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file so that a crash leaves either the old file or the new one."""
@@ -149,12 +156,14 @@ class Specification:
             raise InvalidSpecification(f"{path}: {error}") from None
 
     def _document(self) -> Document:
-        return Document(sections=Sections(text=self.section), privacy=self.privacy)
+        prompt = None if self.prompt is None else self.prompt.section
+        return Document(sections=Sections(text=self.section, prompt=prompt), privacy=self.privacy)
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
         return {
             "text.points": self.reduced_set.points.astype(DTYPES["F16"]),
             "text.weights": self.reduced_set.weights.astype(DTYPES["F32"]),
+            **({} if self.prompt is None else _named("prompt", self.prompt.tensors())),
         }
 
 
@@ -167,6 +176,27 @@ def read_reduced_set(data: bytes) -> ReducedSet:
 def read_section(data: bytes) -> Section:
     """Reads only what a file that was checked before it was stored says of its reduced set."""
     return _read_document(data).sections.text
+
+
+def read_prompt_sketch(data: bytes) -> PromptSketch | None:
+    """Reads only the prompt sketch of a file that was checked before it was stored; None if it has none."""
+    section = _read_document(data).sections.prompt
+    if section is None:
+        return None
+    points = safetensors.numpy.load(data)["prompt.points"]
+    return PromptSketch(points.astype(np.float32), section)
+
+
+def _prompt(document: Document, tensors: Mapping[str, NDArray[Any]]) -> PromptSketch | None:
+    section = document.sections.prompt
+    if section is None:
+        return None
+    points = {"points": tensors["prompt.points"]}
+    return PromptSketch.read(section, points, document.sections.text.encoder.dimension)
+
+
+def _named(section: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {f"{section}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _read_document(data: bytes) -> Document:

@@ -7,11 +7,13 @@ import numpy as np
 from specification.comparison import mmd
 from specification.encoder import Encoder, Progress, no_progress
 from specification.kernel import DEFAULT_GAMMA, Floats
+from specification.prompt_sketch import PromptSketch
 from specification.record import Section, Specification
 from specification.reduced_set import ReducedSet, reduce
+from specification.views import join_views
 
 MAX_SAMPLE = 512
-SKETCH_VERSION = 1
+SKETCH_VERSION = 2
 """Changes when the same texts and encoder would give another specification."""
 
 
@@ -37,7 +39,7 @@ def specify(
         compression_error=_compression_error(sample, reduced),
         gamma=DEFAULT_GAMMA,
     )
-    return Specification(reduced, section)
+    return Specification(reduced, section, prompt=PromptSketch.of(join_views(chosen, sample)))
 
 
 def _compression_error(sample: Floats, reduced: ReducedSet) -> float:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from catalogue import CatalogueSettings, Entry, Learnware
-from specification import EncoderIdentity, FeatureMap, ReducedSet, Section, SentenceEncoder, Specification
+from specification import (
+    EncoderIdentity,
+    FeatureMap,
+    PromptSketch,
+    ReducedSet,
+    Section,
+    SentenceEncoder,
+    Specification,
+    join_views,
+)
 
 DIMENSION = 16
 IDENTITY = EncoderIdentity(name="sixteen", dimension=DIMENSION, weights_sha256="0" * 64, max_tokens=8)
@@ -36,20 +45,21 @@ def unit_vectors(count: int, seed: int) -> np.ndarray:
     return unit
 
 
-def make_specification(seed: int, size: int = 4) -> Specification:
-    """A specification of ``size`` points whose encoder is IDENTITY."""
+def make_specification(seed: int, size: int = 4, prompt: bool = False) -> Specification:
+    """A specification of ``size`` points whose encoder is IDENTITY; if asked for, with a section for prompts."""
     weights = np.random.default_rng(seed).random(size).astype(np.float32) + 0.1
     points = unit_vectors(size, seed).astype(np.float16).astype(np.float32)
     section = Section(encoder=IDENTITY, sample_size=100, compression_error=0.1, gamma=2.0)
-    return Specification(ReducedSet(points, weights / weights.sum()), section)
+    sketch = PromptSketch.of(join_views([str(seed)] * 9, unit_vectors(9, seed))) if prompt else None
+    return Specification(ReducedSet(points, weights / weights.sum()), section, prompt=sketch)
 
 
 @pytest.fixture
 def make_entry(settings: CatalogueSettings) -> Callable[..., Entry]:
-    """Makes catalogue entries; fields of the record can be given."""
+    """Makes catalogue entries, on request with a section for prompts; fields of the record can be given."""
 
-    def make(seed: int, **fields: object) -> Entry:
-        specification = make_specification(seed)
+    def make(seed: int, prompt: bool = False, **fields: object) -> Entry:
+        specification = make_specification(seed, prompt=prompt)
         record = {
             "id": hashlib.sha256(str(seed).encode()).hexdigest(),
             "name": f"learnware-{seed}",
@@ -63,6 +73,7 @@ def make_entry(settings: CatalogueSettings) -> Callable[..., Entry]:
         }
         learnware = Learnware.model_validate({**record, **fields})
         vector = settings.feature_map.embed(specification.reduced_set)
-        return Entry(learnware, specification, vector, unit_vectors(1, seed)[0])
+        prompt_vector = specification.prompt.mean if specification.prompt else None
+        return Entry(learnware, specification, vector, unit_vectors(1, seed)[0], prompt_vector)
 
     return make

@@ -19,7 +19,9 @@ from catalogue import (
     ServerAddress,
     parse_filter,
 )
+from catalogue.schema import PROMPT_VECTOR
 from catalogue.server import ServerCatalogue
+from specification import read_prompt_sketch
 from specification.errors import Incomparable, InvalidInput, NotFound
 from tests.conftest import IDENTITY, make_specification, unit_vectors
 
@@ -153,6 +155,27 @@ def test_nearest_agrees_with_brute_force(filled: Catalogue, make_entry: MakeEntr
         assert [hit.score for hit in hits] == pytest.approx([distances[id] for id in expected], abs=1e-4)
 
 
+def test_prompt_vectors_are_searched_apart_and_may_be_missing(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    with_section = [make_entry(seed, prompt=True) for seed in range(12)]
+    catalogue.upsert([*with_section, *(make_entry(seed) for seed in range(12, 20))])
+    vectors = {entry.learnware.id: entry.prompt_vector for entry in with_section}
+    query = make_entry(99, prompt=True).prompt_vector
+    assert query is not None
+    distances = {id: float(np.linalg.norm(vector - query)) for id, vector in vectors.items() if vector is not None}
+    for exact in (True, False):
+        hits = catalogue.nearest(query, 100, PUBLISHED, exact, PROMPT_VECTOR)
+        assert [hit.id for hit in hits] == sorted(distances, key=lambda id: (distances[id], id))
+        assert [hit.score for hit in hits] == pytest.approx(sorted(distances.values()), abs=1e-3)
+    records = [entry.learnware for entry in (with_section[0], make_entry(12))]
+    found = list(catalogue.read_files(records, read_prompt_sketch).values())
+    assert found[0] is not None
+    assert found[0].mean.tolist() == with_section[0].prompt_vector.tolist()  # type: ignore[union-attr]
+    assert found[1] is None
+    # A learnware that loses its section is no longer found by it.
+    catalogue.upsert([make_entry(0)])
+    assert len(catalogue.nearest(query, 100, using=PROMPT_VECTOR)) == 11
+
+
 def test_text_search_fuses_keywords_and_vectors(catalogue: Catalogue, make_entry: MakeEntry) -> None:
     texts = ["Sentiment of finance headlines", "Triage of patients", "Adding two numbers", "Risk of a loan"]
     catalogue.upsert([make_entry(seed, description=text) for seed, text in enumerate(texts)])
@@ -187,6 +210,9 @@ def test_a_poisonous_batch_is_refused_whole(catalogue: Catalogue, make_entry: Ma
         poison = Entry(bad.learnware, bad.specification, vector.astype(np.float32), bad.text_vector)
         with pytest.raises(InvalidInput, match=message):
             catalogue.upsert([good, poison])
+    long = Entry(good.learnware, good.specification, good.vector, good.text_vector, np.zeros(9, dtype=np.float32))
+    with pytest.raises(InvalidInput, match="prompt_vector: shape"):
+        catalogue.upsert([long])
     wrong_digest = Entry(bad.learnware, make_specification(9), bad.vector, bad.text_vector)
     with pytest.raises(InvalidInput, match="different digests"):
         catalogue.upsert([good, wrong_digest])

@@ -98,6 +98,38 @@ def test_a_prompt_is_routed_by_its_own_learnware(retriever: Retriever) -> None:
     assert ranking.ranked[0].fit >= ranking.ranked[1].fit
 
 
+@pytest.fixture
+def prompt_retriever(retriever: Retriever, make_entry: MakeEntry) -> Retriever:
+    """Half of the learnwares have a section for prompts."""
+    retriever.catalogue.upsert([make_entry(seed, prompt=True) for seed in range(0, COUNT, 2)])
+    return retriever
+
+
+def test_a_prompt_is_routed_by_likelihood_and_as_the_exact_search_routes_it(prompt_retriever: Retriever) -> None:
+    right, recall = 0, []
+    for seed in range(2, 42, 2):
+        exact = prompt_retriever.route_exactly(str(seed))
+        assert exact.candidates == COUNT - 1
+        assert exact.ranked[0].learnware.name == f"learnware-{seed}"
+        found = prompt_retriever.route(str(seed))
+        right += found.ranked[0].learnware == exact.ranked[0].learnware
+        recall.append(len({item.learnware.id for item in (*found.ranked, *exact.ranked)}) == 5)
+        assert found.decision.learnware == found.ranked[0].learnware
+    assert right == 20
+    assert np.mean(recall) >= 0.9
+
+
+def test_learnwares_without_prompt_section_come_behind_unless_only_they_fit(prompt_retriever: Retriever) -> None:
+    ranking = prompt_retriever.route("4", limit=COUNT)
+    numbers = [int(item.learnware.name.rpartition("-")[2]) for item in ranking.ranked]
+    assert numbers[:150] != sorted(numbers[:150])
+    assert {number % 2 for number in numbers[:150]} == {0}
+    assert {number % 2 for number in numbers[150:]} == {1}
+    other = prompt_retriever.route("5", where=parse_filter("name=learnware-5|learnware-8"))
+    assert other.ranked[0].fit >= other.decision.threshold > other.ranked[1].fit
+    assert [item.learnware.name for item in other.ranked] == ["learnware-5", "learnware-8"]
+
+
 def test_bad_questions_are_refused(retriever: Retriever) -> None:
     with pytest.raises(InvalidInput, match="limit 0"):
         retriever.search(make_specification(1), limit=0)
