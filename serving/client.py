@@ -16,7 +16,8 @@ from catalogue import EVERYTHING, Card, Filter, Learnware, Page
 from indexer.adapter import check_folder
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Ranking
-from serving.tasks import Task
+from serving.tasks import TASK_ID_LENGTH, Task
+from serving.trial_wire import Answers, CandidateField, Questions, TrialOutcome
 from serving.wire import PAGE, RANKING, ErrorAnswer, FacetCounts, encodable, error_code, filter_text
 from specification import Specification
 from specification.errors import DockError, EngineError, InvalidInput, NotFound
@@ -88,6 +89,22 @@ class DockClient:
     def register_task(self, task: Specification) -> Task:
         """Registers a task; its id can be sent as ``model="task:<id>"``."""
         return self._send("/v1/tasks", Task.model_validate_json, task)
+
+    def trial_candidates(self, task: Specification, top: int = 10, where: Filter = EVERYTHING) -> CandidateField:
+        """Returns who is worth trying for a registered task, with the base model as the last."""
+        path = f"/v1/tasks/{task.digest[:TASK_ID_LENGTH]}/trial/candidates"
+        return self._send(path, CandidateField.model_validate_json, task, top=top, where=filter_text(where))
+
+    def trial_answers(self, task: str, asked: Questions) -> Answers:
+        """Returns what every model of a trial answers to every prompt."""
+        return self._request(
+            "POST", f"/v1/tasks/{task}/trial", Answers.model_validate_json, json=asked.model_dump()
+        )
+
+    def keep_outcome(self, task: str, outcome: TrialOutcome) -> Task:
+        """Makes a trial's winner the one who answers the task."""
+        body = outcome.model_dump()
+        return self._request("POST", f"/v1/tasks/{task}/trial/outcome", Task.model_validate_json, json=body)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from serving import completions, learnwares
+from serving import completions, learnwares, trials
 from serving.parts import GatewayParts, Parts
 from serving.requests import ClientGone
 from serving.routing import ModelNotFound
@@ -29,6 +29,7 @@ def create_app(parts: GatewayParts) -> FastAPI:
     app.state.parts = parts
     app.include_router(completions.router)
     app.include_router(learnwares.router)
+    app.include_router(trials.router)
     app.get("/health")(health)
     app.get("/ready", response_model=Readiness)(ready)
     app.add_exception_handler(DockError, _dock_error)

@@ -59,11 +59,14 @@ class GenerationRequest(BaseModel):
     frequency_penalty: Zero | None = None
     echo: Literal[False] | None = None
     logprobs: Literal[False] | None = None
+    prompt_logprobs: Zero | None = None
 
     @model_validator(mode="after")
     def _one_input(self) -> "GenerationRequest":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either 'prompt' (completions) or 'messages' (chat)")
+        if self.prompt_logprobs is not None and self.stream:
+            raise ValueError("'prompt_logprobs' cannot be streamed")
         return self
 
     @property
@@ -91,6 +94,17 @@ def parse_request(route: Route, body: dict[str, object]) -> GenerationRequest:
     if (route == "completions") != (request.prompt is not None):
         raise InvalidInput(f"/v1/{route} needs {'prompt' if route == 'completions' else 'messages'!r}")
     return request
+
+
+@dataclass(frozen=True)
+class PromptRead:
+    """What reading the prompt gave: its tokens, and each one's log-probability, in nats, after those before it.
+
+    ``logprobs`` is None unless the request asks for it with ``prompt_logprobs=0``; the first token has none.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

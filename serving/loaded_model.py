@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.generation import GenerationRequest, Piece, pieces
+from serving.generation import GenerationRequest, Piece, PromptRead, pieces
 from serving.peft_adapters import PeftAdapters
 from serving.resolver import StoreResolver
-from serving.sampling import sample_tokens
+from serving.sampling import prompt_logprobs, sample_tokens
 from serving.text_codec import TextCodec
 from specification.errors import EngineError, InvalidInput
 
@@ -64,6 +64,11 @@ class LoadedModel:
     def adapted(self, name: str) -> AbstractContextManager[Any]:
         """Gives the model under an engine name; see ``PeftAdapters.applied``."""
         return self._adapters.applied(name)
+
+    def read(self, model: Any, prompt: list[int], request: GenerationRequest) -> PromptRead:
+        """Reads the prompt with what ``adapted`` gave, as far as the request wants to know about it."""
+        wanted = request.prompt_logprobs is not None
+        return PromptRead(tuple(prompt), prompt_logprobs(model, prompt) if wanted else None)
 
     def generate(self, model: Any, prompt: list[int], request: GenerationRequest) -> Iterator[Piece]:
         """Generates with what ``adapted`` gave, while it is still applied."""

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from serving.engine import Route
-from serving.generation import GenerationRequest, Piece
+from serving.generation import GenerationRequest, Piece, PromptRead
 
 DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """The shape of one request's answer; ``prompt_tokens`` is what the prompt cost."""
+    """The shape of one request's answer; ``prompt`` is what reading the prompt gave."""
 
     route: Route
     request: GenerationRequest
-    prompt_tokens: int
+    prompt: PromptRead
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -30,6 +30,8 @@ class AnswerFormat:
             choice = {"message": {"role": "assistant", "content": text}}
         if self.request.return_token_ids:
             choice["token_ids"] = [part.token for part in parts]
+        if self.prompt.logprobs is not None:
+            choice["prompt_logprobs"] = _per_token(self.prompt.tokens, self.prompt.logprobs)
         choice |= {"index": 0, "logprobs": None, "finish_reason": parts[-1].finish}
         kind = "chat.completion" if self._chat else "text_completion"
         return json.dumps(self._head(kind) | {"choices": [choice], "usage": self._usage(len(parts))}).encode()
@@ -75,10 +77,16 @@ class AnswerFormat:
 
     def _usage(self, completion_tokens: int) -> dict[str, int]:
         return {
-            "prompt_tokens": self.prompt_tokens,
+            "prompt_tokens": len(self.prompt.tokens),
             "completion_tokens": completion_tokens,
-            "total_tokens": self.prompt_tokens + completion_tokens,
+            "total_tokens": len(self.prompt.tokens) + completion_tokens,
         }
+
+
+def _per_token(tokens: Sequence[int], logprobs: Sequence[float]) -> list[dict[str, dict[str, float]] | None]:
+    """A mapping for each token of the prompt, as vLLM answers: none for the first, nothing comes before it."""
+    rest = zip(tokens[1:], logprobs, strict=True)
+    return [None, *({str(token): {"logprob": logprob}} for token, logprob in rest)]
 
 
 def _data(event: dict[str, object]) -> bytes:

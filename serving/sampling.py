@@ -1,4 +1,4 @@
-"""Drawing tokens from a causal language model, one after another."""
+"""Drawing tokens from a causal language model one after another, and the likelihood of given ones."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,3 +30,14 @@ def sample_tokens(model: Any, prompt: list[int], request: GenerationRequest) -> 
                 token = int(torch.multinomial(odds, 1, generator=generator))
         yield token
         fresh, cache = [token], output.past_key_values
+
+
+def prompt_logprobs(model: Any, prompt: list[int]) -> tuple[float, ...]:
+    """Returns the log-probability, in nats, of every token of the prompt but the first, given those before it."""
+    import torch
+
+    tokens = torch.tensor([prompt], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=tokens).logits[0, :-1].float()
+        found = torch.log_softmax(logits, -1).gather(1, tokens[0, 1:, None])[:, 0]
+    return tuple(found.tolist())

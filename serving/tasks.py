@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalogue.labels import ID_PATTERN
+from serving.trial_wire import TrialOutcome
 from specification.errors import InvalidInput
 from specification.files import write_atomically
 
@@ -29,6 +30,7 @@ class Task(BaseModel):
     ``learnware`` is the id of the chosen learnware, None where none fitted and the base model answers.
     ``created`` is when that was decided, in Unix seconds. If ``mixture`` is not empty, each prompt is answered by
     one of its parts, heaviest first; ``learnware`` is then the heaviest, and the share ``unknown`` fits nothing.
+    ``trial`` is there where a trial decided it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +43,7 @@ class Task(BaseModel):
     created: int
     mixture: tuple[Part, ...] = ()
     unknown: Annotated[float, Field(ge=0, le=1)] = 0.0
+    trial: TrialOutcome | None = None
 
 
 class TaskStore:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from weakref import WeakSet
 
 from serving.engine import EVENT_STREAM, Engine, EngineAnswer, Route
-from serving.generation import GenerationRequest, Piece, parse_request
+from serving.generation import GenerationRequest, Piece, PromptRead, parse_request
 from serving.loaded_model import LoadedModel, TransformersConfig
 from serving.openai_format import AnswerFormat
 from specification.errors import DockError, EngineError
@@ -69,8 +69,7 @@ class TransformersEngine(Engine):
         self._jobs.add(job)
         self._executor.submit(self._run, job, request)
         try:
-            prompt_tokens = await job.prompt_tokens()
-            shape = AnswerFormat(route, request, prompt_tokens)
+            shape = AnswerFormat(route, request, await job.prompt())
             if request.stream:
                 return EngineAnswer(200, EVENT_STREAM, _events(job, shape), job.close)
             whole = shape.whole([piece async for piece in job.pieces()])
@@ -98,17 +97,17 @@ class _Job:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.cancelled = threading.Event()
         self._loop = loop
-        self._queue: asyncio.Queue[int | Piece | DockError] = asyncio.Queue()
+        self._queue: asyncio.Queue[PromptRead | Piece | DockError] = asyncio.Queue()
 
-    def put(self, item: int | Piece | DockError) -> None:
-        """Called in the model's thread: first the prompt's tokens, then pieces, or an error at any time."""
+    def put(self, item: PromptRead | Piece | DockError) -> None:
+        """Called in the model's thread: first the prompt, then pieces, or an error at any time."""
         self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
-    async def prompt_tokens(self) -> int:
+    async def prompt(self) -> PromptRead:
         item = await self._queue.get()
         if isinstance(item, DockError):
             raise item
-        assert isinstance(item, int)
+        assert isinstance(item, PromptRead)
         return item
 
     async def pieces(self) -> AsyncIterator[Piece]:
@@ -128,7 +127,7 @@ class _Job:
 def _generate(model: LoadedModel, job: _Job, request: GenerationRequest) -> None:
     prompt = model.encode(request)
     with model.adapted(request.model) as adapted:
-        job.put(len(prompt))
+        job.put(model.read(adapted, prompt, request))
         for piece in model.generate(adapted, prompt, request):
             if job.cancelled.is_set():
                 return

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from catalogue import ServerAddress
-from slmdock import catalogue_commands, output, serving_commands
+from slmdock import catalogue_commands, output, serving_commands, trial_commands
 from slmdock.context import Context
 from slmdock.dock import DockConfig, default_folder
 from specification import DEFAULT_ENCODER
@@ -39,6 +39,7 @@ for command in (
 ):
     app.command()(command)
 app.command("list")(catalogue_commands.list_learnwares)
+app.command("try")(trial_commands.try_learnwares)
 
 
 @app.callback()

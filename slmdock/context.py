@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from catalogue import Card, Filter, Learnware, Page
 from retriever import Ranking
 from slmdock.dock import Dock, DockConfig, announced
 from specification import Encoder, SentenceEncoder, Specification
+from specification.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from serving import DockClient
 
 
 class DockAccess(Protocol):
@@ -40,15 +44,29 @@ class Context:
 
     def access(self) -> DockAccess:
         """The dock: through ``--url``, through the gateway that holds its folder, or opened here."""
+        return self._gateway() or Dock(self.config)
+
+    def gateway(self) -> "DockClient":
+        """The gateway, for what needs an engine.
+
+        Raises:
+            InvalidInput: none holds the dock's folder, and no ``--url`` was given.
+        """
+        found = self._gateway()
+        if found is None:
+            raise InvalidInput("no gateway holds this dock; start 'slmdock serve', or name one with --url")
+        return found
+
+    def _gateway(self) -> "DockClient | None":
         found = None if self.url else announced(self.config.folder)
         url = self.url or found
         if url is None:
-            return Dock(self.config)
+            return None
         from serving import DockClient
 
         client = DockClient(url)
         if found and not client.health():
             # A gateway that was killed left its note behind, and its process number was given away.
             client.close()
-            return Dock(self.config)
+            return None
         return client

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isnan
+from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -14,6 +16,7 @@ from rich.text import Text
 
 from catalogue import Learnware
 from retriever import Mixture, Ranking
+from serving.trial_run import TrialReport
 from specification import Specification
 
 
@@ -91,6 +94,52 @@ def mixture_line(mixture: Mixture) -> str:
     """A mixture in words, with what it leaves."""
     noise = f"{mixture.noise:.3f} expected of noise"
     return f"mixture: {mixture.reason} (residual {mixture.residual:.3f}, {noise})"
+
+
+STOPPED = {
+    "examples": "all examples were used",
+    "clear": "the winner was clear",
+    "alone": "one candidate was left",
+    "interrupted": "interrupted",
+}
+
+
+def trial_table(report: TrialReport) -> Table:
+    """Candidates of a trial, best first."""
+    columns = ("score", "95 %", "P(best)", "fit", "examples", "tokens")
+    table = Table("", Column("candidate", overflow="fold"), *columns, Column("", overflow="fold"), box=None)
+    for place, item in enumerate(report.standings, 1):
+        name = item.candidate.name if item.candidate.learnware else f"{item.candidate.name} (base model)"
+        table.add_row(
+            str(place), Text(name), f"{item.mean:.3f}", f"{item.low:.3f} to {item.high:.3f}",
+            f"{item.probability:.3f}", f"{item.candidate.fit:.3f}" if item.candidate.learnware else "-",
+            str(item.examples), str(item.tokens), Text(item.error),
+        )  # fmt: skip
+    return table
+
+
+def trial_lines(report: TrialReport, kept: bool) -> str:
+    """A trial's result and its cost in words."""
+    best = report.winner
+    compared = "nothing is better than it"
+    if best.candidate.learnware:
+        compared = f"better than the base model with probability {report.gain:.2f}"
+    lines = [
+        f"winner: {best.candidate.name}, {report.score} {best.mean:.3f} ({best.low:.3f} to {best.high:.3f}); "
+        f"{compared}",
+        f"cost: {report.prompt_tokens} + {report.completion_tokens} tokens, {report.seconds:.1f} s, "
+        f"{report.answers} of {report.without_stopping} answers ({report.examples} examples; "
+        f"{STOPPED[report.stopped]})",
+    ]
+    if kept:
+        lines.append(f"task:{report.task} is answered by it from now on")
+    return safe("\n".join(lines))
+
+
+def trial_json(report: TrialReport, kept: bool) -> dict[str, object]:
+    """A trial's report for programs."""
+    document: dict[str, Any] = TypeAdapter(TrialReport).dump_python(report, mode="json")
+    return document | {"winner": document["standings"][0], "kept": kept}
 
 
 def specification_json(specification: Specification) -> dict[str, object]:

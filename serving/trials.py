@@ -1,0 +1,208 @@
+"""Trials: several learnwares answer the same prompts in one batch. Only the client knows who is right."""
+
+import asyncio
+import json
+import time
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from catalogue import parse_filter
+from catalogue.learnware import describe
+from retriever import trial_candidates
+from serving.engine import AdapterUnavailable, Route
+from serving.parts import GatewayParts, Parts
+from serving.requests import read_body, while_connected
+from serving.routing import choose
+from serving.tasks import TASK_ID_LENGTH, Task
+from serving.trial_wire import (
+    MAX_MODELS,
+    Answers,
+    Candidate,
+    CandidateAnswers,
+    CandidateField,
+    Questions,
+    TrialOutcome,
+)
+from serving.wire import parse_object
+from specification import MAX_SPECIFICATION_BYTES, Specification
+from specification.errors import EngineError, InvalidInput, NotFound
+
+MAX_TRIAL_BYTES = 8 * 2**20
+IN_FLIGHT = 128
+
+Message = TypeVar("Message", bound=BaseModel)
+
+router = APIRouter(prefix="/v1/tasks/{id}/trial")
+
+
+@router.post("/candidates")
+async def list_candidates(
+    id: str, request: Request, parts: Parts, top: Annotated[int, Query(ge=1, lt=MAX_MODELS)] = 10, where: str = ""
+) -> CandidateField:
+    """Chooses who takes part for the task whose specification file is the body; the base model comes last."""
+    condition = parse_filter(where)
+    data = await read_body(request, MAX_SPECIFICATION_BYTES)
+    specification = await run_in_threadpool(Specification.from_bytes, data)
+    if specification.digest[:TASK_ID_LENGTH] != id:
+        raise InvalidInput(
+            f"the specification is of task {specification.digest[:TASK_ID_LENGTH]}, not of {id[:80]}"
+        )
+    servable = parts.servable & condition
+    found = await run_in_threadpool(trial_candidates, parts.retriever, specification, top, servable)
+    if found is None:
+        raise NotFound("no learnware to try: none that this engine serves passes the filter")
+    base = parts.engine.base_model
+    learnwares = [(item.learnware, item.fit) for item in found.ranked]
+    candidates = [
+        Candidate(model=one.engine_name, name=one.name, learnware=one.id, fit=fit) for one, fit in learnwares
+    ]
+    return CandidateField(
+        candidates=[*candidates, Candidate(model=base, name=base, learnware="", fit=0.0)],
+        similarity=[[*row, 0.0] for row in found.prior.similarity.tolist()] + [[0.0] * len(candidates) + [1.0]],
+    )
+
+
+@router.post("")
+async def answer_questions(id: str, request: Request, parts: Parts) -> Answers:
+    """Lets every model answer every prompt, in one batch, without chance. Ends early if the client goes."""
+    _task(parts, id)
+    asked = _parse(Questions, await read_body(request, MAX_TRIAL_BYTES))
+    started = time.perf_counter()
+    for model in asked.models:
+        if (await choose(parts, model, {})).kind not in ("named", "base"):
+            raise InvalidInput(f"model {model[:200]!r} cannot take part; send engine names from 'candidates'")
+    batch = _Batch(parts, asked)
+    answers = await while_connected(request, batch.run())
+    return Answers(answers=answers, seconds=time.perf_counter() - started)
+
+
+@router.post("/outcome")
+async def keep_outcome(id: str, request: Request, parts: Parts) -> Task:
+    """Makes the winner the one who answers ``task:<id>``, until the task is registered again."""
+    outcome = _parse(TrialOutcome, await read_body(request, MAX_TRIAL_BYTES))
+    return await run_in_threadpool(_keep, parts, id, outcome)
+
+
+def _keep(parts: GatewayParts, id: str, outcome: TrialOutcome) -> Task:
+    name = "the base model"
+    if outcome.winner:
+        learnware = next(iter(parts.catalogue.get([outcome.winner])), None)
+        if learnware is None:
+            raise NotFound(f"no learnware {outcome.winner!r}")
+        name = learnware.name
+    reason = (
+        f"trial: {name} was best on {outcome.examples} examples, score {outcome.score:.3f} "
+        f"({outcome.low:.3f} to {outcome.high:.3f}), best of all with probability {outcome.probability:.2f}"
+    )
+    kept = {"learnware": outcome.winner or None, "fit": outcome.fit, "reason": reason, "trial": outcome}
+    kept |= {"mixture": (), "unknown": 0.0}
+    task = _task(parts, id).model_copy(update=kept | {"created": int(time.time())})
+    parts.tasks.put(task)
+    return task
+
+
+class _Batch:
+    """All requests of one round. One that the engine cannot load an adapter for costs its model, not the round."""
+
+    def __init__(self, parts: GatewayParts, asked: Questions) -> None:
+        self._engine = parts.engine
+        self._asked = asked
+        self._gate = asyncio.Semaphore(IN_FLIGHT)
+
+    async def run(self) -> list[CandidateAnswers]:
+        asked = self._asked
+        prefixes = []
+        if asked.choices:
+            # Where a prompt ends and a choice begins, in tokens; the tokenizer is the base model's for all.
+            bare = [self._post(self._engine.base_model, prompt.rstrip(), 1) for prompt in asked.prompts]
+            prefixes = [answer["usage"]["prompt_tokens"] for answer in await _all(bare)]
+        return await _all([self._answers(model, prefixes) for model in asked.models])
+
+    async def _answers(self, model: str, prefixes: list[int]) -> CandidateAnswers:
+        asked = self._asked
+        try:
+            if asked.choices is None:
+                found = await _all([self._post(model, prompt, asked.max_tokens) for prompt in asked.prompts])
+                return CandidateAnswers(model=model, texts=[_text(answer) for answer in found], **_usage(found))
+            texts = [_continued(prompt, choice) for prompt in asked.prompts for choice in asked.choices]
+            found = await _all([self._post(model, text, 1, prompt_logprobs=0) for text in texts])
+        except AdapterUnavailable as error:
+            return CandidateAnswers(model=model, error=str(error))
+        width = len(asked.choices)
+        sums = [_likelihood(answer, prefixes[place // width]) for place, answer in enumerate(found)]
+        rows = [sums[start : start + width] for start in range(0, len(sums), width)]
+        return CandidateAnswers(model=model, likelihoods=rows, **_usage(found))
+
+    async def _post(self, model: str, prompt: str, max_tokens: int, **fields: object) -> dict[str, Any]:
+        chat = self._asked.chat
+        asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
+        route: Route = "chat/completions" if chat else "completions"
+        async with self._gate:
+            body = {"model": model, "max_tokens": max_tokens, "temperature": 0, **asked, **fields}
+            answer = await self._engine.post(route, body)
+            data = await answer.read()
+        if 400 <= answer.status < 500:
+            raise InvalidInput(f"the engine refuses a prompt of {len(prompt)} characters: {_words(data)}")
+        if answer.status != 200:
+            raise EngineError(f"the engine answered with status {answer.status}: {_words(data)}")
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+
+Result = TypeVar("Result")
+
+
+async def _all(work: list[Any]) -> list[Any]:
+    """Returns all results; if one fails, the others are cancelled and waited for."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _continued(prompt: str, choice: str) -> str:
+    """The prompt and the choice; blanks at the prompt's end go to the choice, as in lm-evaluation-harness."""
+    bare = prompt.rstrip()
+    return bare + (prompt[len(bare) :] or " ") + choice
+
+
+def _likelihood(answer: dict[str, Any], prefix: int) -> float:
+    """The log-likelihood, in nats, of the prompt's tokens behind the first ``prefix``."""
+    behind = answer["choices"][0]["prompt_logprobs"][prefix:]
+    return float(sum(next(iter(token.values()))["logprob"] for token in behind))
+
+
+def _text(answer: dict[str, Any]) -> str:
+    choice = answer["choices"][0]
+    return str((choice["message"]["content"] if "message" in choice else choice["text"]) or "")
+
+
+def _usage(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: sum(one["usage"][name] for one in found) for name in ("prompt_tokens", "completion_tokens")}
+
+
+def _words(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["error"]["message"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode("utf-8", "replace")
+
+
+def _parse(kind: type[Message], data: bytes) -> Message:
+    try:
+        return kind.model_validate(parse_object(data))
+    except ValidationError as error:
+        raise InvalidInput(f"trial: {describe(error)}") from None
+
+
+def _task(parts: GatewayParts, id: str) -> Task:
+    task = parts.tasks.get(id)
+    if task is None:
+        raise NotFound(f"task {id[:80]!r} is not registered; send its specification to POST /v1/tasks")
+    return task
