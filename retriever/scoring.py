@@ -26,7 +26,7 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 def choose_score(answers: Sequence[str]) -> Score:
     """Returns the score that fits the gold answers.
 
-    At most 8 different answers, each three times on average: ``choice``. Numbers only: ``numeric``. At most four
+    Two to 8 different answers, each three times on average: ``choice``. Numbers only: ``numeric``. At most four
     words each: ``exact``. Anything else: ``f1``.
 
     Raises:
@@ -34,7 +34,7 @@ def choose_score(answers: Sequence[str]) -> Score:
     """
     if not answers or not all(answer.strip() for answer in answers):
         raise InvalidInput("every example of a trial needs an 'answer'")
-    if len(set(map(normalise, answers))) <= min(MAX_CHOICES, len(answers) // EXAMPLES_A_CHOICE):
+    if 2 <= len(choices_of(answers)) <= min(MAX_CHOICES, len(answers) // EXAMPLES_A_CHOICE):
         return "choice"
     if all(_whole_number(answer) is not None for answer in answers):
         return "numeric"
@@ -42,8 +42,11 @@ def choose_score(answers: Sequence[str]) -> Score:
 
 
 def choices_of(answers: Sequence[str]) -> list[str]:
-    """Returns the different gold answers, in alphabetical order."""
-    return sorted({answer.strip() for answer in answers})
+    """Returns the answers that differ after ``normalise``, each as it is first written, in alphabetical order."""
+    first: dict[str, str] = {}
+    for answer in answers:
+        first.setdefault(normalise(answer), answer.strip())
+    return sorted(first.values())
 
 
 def score(kind: Score, answer: str, gold: str) -> float:

@@ -97,10 +97,35 @@ def _covariance(rows: Doubles | None, count: int) -> Doubles | None:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is known of the true scores θ: ``mean`` [c] and ``draws`` [n, c] from the posterior."""
+    """What is known of the true scores θ of c candidates: a mixture of h normal distributions.
 
-    mean: Doubles
-    draws: Doubles
+    ``weights`` [h], ``centres`` [h, c], and covariances [h, c, c] as solutions of ``systems`` · Σ = ``priors``.
+    """
+
+    weights: Doubles
+    centres: Doubles
+    systems: Doubles
+    priors: Doubles
+    seed: int
+
+    @cached_property
+    def mean(self) -> Doubles:
+        """The expected scores [c]."""
+        expected: Doubles = self.weights @ self.centres
+        return expected
+
+    @cached_property
+    def draws(self) -> Doubles:
+        """DRAWS draws of all scores [n, c], always the same."""
+        generator = np.random.default_rng(self.seed)
+        numbers = generator.multinomial(DRAWS, self.weights)
+        parts = []
+        for one in np.flatnonzero(numbers):
+            covariance = np.linalg.solve(self.systems[one], self.priors[one])
+            jitter = 1e-12 * np.eye(len(covariance))
+            factor = np.linalg.cholesky((covariance + covariance.T) / 2 + jitter)
+            parts.append(self.centres[one] + generator.standard_normal((numbers[one], len(factor))) @ factor.T)
+        return np.concatenate(parts)
 
     @property
     def winner(self) -> int:
@@ -142,29 +167,14 @@ def posterior(prior: TrialPrior, scores: Doubles, seed: int = 0) -> Posterior:
     means, covariances = prior.hypotheses
     precision, pull = _likelihood(scores, known)
     # With θ = μ + δ the likelihood is exp(rᵀδ - ½δᵀΛδ), r = b - Λμ, times a factor in μ alone.
-    system = np.eye(len(prior)) + covariances @ precision
-    covariances = np.linalg.solve(system, covariances).astype(np.float64)
+    systems = np.eye(len(prior)) + covariances @ precision
     rest = pull - means @ precision
-    moves = np.einsum("hij,hj->hi", covariances, rest)
+    moves = np.linalg.solve(systems, covariances @ rest[:, :, None])[:, :, 0]
     evidence = means @ pull - 0.5 * np.einsum("hi,ij,hj->h", means, precision, means)
-    evidence += 0.5 * (rest * moves).sum(axis=1) - 0.5 * np.linalg.slogdet(system).logabsdet
+    evidence += 0.5 * (rest * moves).sum(axis=1) - 0.5 * np.linalg.slogdet(systems).logabsdet
     weights = np.exp(evidence - evidence.max())
-    weights = np.where(weights < NEGLIGIBLE, 0, weights)
-    weights /= weights.sum()
-    centres = means + moves
-    draws = _draw(weights, centres, covariances, np.random.default_rng(seed))
-    return Posterior(weights @ centres, draws)
-
-
-def _draw(weights: Doubles, centres: Doubles, covariances: Doubles, generator: np.random.Generator) -> Doubles:
-    parts = []
-    for number, centre, covariance in zip(
-        generator.multinomial(DRAWS, weights), centres, covariances, strict=True
-    ):
-        if number:
-            factor = np.linalg.cholesky((covariance + covariance.T) / 2 + 1e-12 * np.eye(len(centre)))
-            parts.append(centre + generator.standard_normal((number, len(centre))) @ factor.T)
-    return np.concatenate(parts)
+    weights[weights < NEGLIGIBLE] = 0
+    return Posterior(weights / weights.sum(), means + moves, systems, covariances, seed)
 
 
 def _likelihood(scores: Doubles, known: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:

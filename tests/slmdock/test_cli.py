@@ -10,16 +10,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from serving import GatewayParts, TaskStore, TransformersConfig, TransformersEngine
+from serving.trial_run import TrialRun
 from slmdock import cli as command_line
+from slmdock.dock import Dock, DockConfig
 from specification import SentenceEncoder, Specification, specify
 from tests.conftest import make_specification
 from tests.serving import tiny
+from tests.serving.conftest import running
 
 TOPICS = {"farming": "the harvest of wheat", "medicine": "a broken arm", "numbers": "a prime number"}
 
@@ -244,6 +249,54 @@ def test_a_dock_that_cannot_be_written_is_named(cli: CommandLine) -> None:
     assert "cannot be written" in error
 
 
+@pytest.fixture
+def gateway(cli: CommandLine) -> Iterator[str]:
+    """The URL of a gateway over the command line's dock, with the exact engine behind it."""
+    dock = Dock(DockConfig(cli.home / "dock"))
+    engine = TransformersEngine(TransformersConfig(cli.home / "base", tiny.BASE_NAME, dock.store.root))
+    parts = GatewayParts(dock.catalogue, dock.retriever, dock.indexer, engine, TaskStore(cli.home / "tasks"))
+    try:
+        with running(parts) as url:
+            yield url
+    finally:
+        dock.close()
+
+
+def test_try_finds_and_keeps_a_winner(cli: CommandLine, gateway: str) -> None:
+    words = ("--url", gateway, "try", "farming.jsonl", "--examples", "6", "--top", "2", "--max-tokens", "2")
+    done = json.loads(cli(*words, "--score", "f1", "--keep", "--share", "--json").stdout)
+    assert done["kept"]
+    assert done["winner"] == done["standings"][0]
+    assert len(done["standings"]) == 3
+    assert done["answers"] == sum(each["examples"] for each in done["standings"])
+    shown = cli(*words).stdout
+    for part in ("(base model)", "winner: ", "tokens, ", "P(best)"):
+        assert part in shown
+    assert "from now on" not in shown
+
+
+def test_try_tells_what_is_known_after_ctrl_c(
+    cli: CommandLine, gateway: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(run: TrialRun, start: int, stop: int, candidates: Sequence[int]) -> object:
+        if start:
+            raise KeyboardInterrupt
+        return np.eye(stop)[:, : len(candidates)]
+
+    monkeypatch.setattr(TrialRun, "_ask", interrupt)
+    words = ("--url", gateway, "try", "farming.jsonl", "--score", "f1", "--max-tokens", "2", "--keep", "--json")
+    report = json.loads(cli(*words, code=130).stdout)
+    assert (report["stopped"], report["kept"], report["examples"]) == ("interrupted", False, 8)
+
+
+def test_try_names_mistakes(cli: CommandLine, gateway: str) -> None:
+    assert "start 'slmdock serve'" in cli.fails("try", "farming.jsonl")
+    assert "--score 'best'" in cli.fails("--url", gateway, "try", "farming.jsonl", "--score", "best")
+    assert "--share needs --keep" in cli.fails("--url", gateway, "try", "farming.jsonl", "--share")
+    (cli.home / "bare.jsonl").write_text('{"text": "a"}\n' * 4)
+    assert "4 of 4 examples have no 'answer'" in cli.fails("--url", gateway, "try", "bare.jsonl")
+
+
 def test_real_processes_print_help_and_errors_without_a_traceback(cli: CommandLine) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -253,7 +306,19 @@ def test_real_processes_print_help_and_errors_without_a_traceback(cli: CommandLi
 
     shown = run("--help")
     assert shown.returncode == 0
-    for command in ("spec", "submit", "ingest", "list", "show", "search", "serve", "demo", "doctor", "base"):
+    for command in (
+        "spec",
+        "submit",
+        "ingest",
+        "list",
+        "show",
+        "search",
+        "try",
+        "serve",
+        "demo",
+        "doctor",
+        "base",
+    ):
         assert command in shown.stdout
     refused = run("spec", "no-such-file.jsonl")
     assert (refused.returncode, refused.stdout) == (2, "")
