@@ -98,8 +98,8 @@ def _keep(parts: GatewayParts, id: str, outcome: TrialOutcome) -> Task:
         f"({outcome.low:.3f} to {outcome.high:.3f}), best of all with probability {outcome.probability:.2f}"
     )
     kept = {"learnware": outcome.winner or None, "fit": outcome.fit, "reason": reason, "trial": outcome}
-    kept |= {"mixture": (), "unknown": 0.0}
-    task = _task(parts, id).model_copy(update=kept | {"created": int(time.time())})
+    single = {"mixture": (), "unknown": 0.0, "created": int(time.time())}
+    task = _task(parts, id).model_copy(update={**kept, **single})
     parts.tasks.put(task)
     return task
 
