@@ -14,6 +14,9 @@ from specification.kernel import Floats
 SHARPNESS = 10.0
 """A kernel this wide tells little of a density: its values are raised to this power (docs/log.md)."""
 
+UNKNOWN_SCORE = 0.15
+"""What a prompt that fits nothing still scores: prompts of other domains reach .135 (docs/log.md)."""
+
 Candidate = tuple[Learnware, ReducedSet]
 
 
@@ -37,25 +40,23 @@ def mixture_of(
     )
 
 
-def assign(
-    scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown: float, threshold: float
-) -> Decision:
+def assign(scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:
     """Returns which member answers a prompt with these ``prompt_scores`` [c]; its fit is its posterior.
 
     ``members`` are learnwares with positive weights. What fits nothing takes part as a member of weight
-    ``unknown`` whose score is always ``threshold``; where it wins, none fits.
+    ``unknown`` whose score is always UNKNOWN_SCORE; where it wins, none fits.
     """
     weights = [weight for _, weight in members]
     if unknown > 0:
-        scores, weights = np.append(scores, threshold), [*weights, unknown]
+        scores, weights = np.append(scores, UNKNOWN_SCORE), [*weights, unknown]
     chances = posterior(scores[None], weights)[0]
     best = int(chances.argmax())
     chance = _rounded(chances[best])
     if best == len(members):
-        return Decision(None, chance, threshold, f"none fits: no part of the task's mixture, {chance:.3f} sure")
+        return Decision(None, chance, 0.0, f"none fits: no part of the task's mixture, {chance:.3f} sure")
     learnware, weight = members[best]
     reason = f"{learnware.name}, {weight:.0%} of the task's mixture, answers this prompt, {chance:.3f} sure"
-    return Decision(learnware, chance, threshold, reason)
+    return Decision(learnware, chance, 0.0, reason)
 
 
 def prompt_scores(points: Floats, members: Sequence[ReducedSet], gamma: float) -> Doubles:

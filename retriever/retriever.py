@@ -140,7 +140,7 @@ class Retriever:
             raise NotFound("the learnwares of the mixture are gone; register the task again")
         sets = [found[learnware.id] for learnware, _ in known]
         scores = prompt_scores(self._encode(prompt), sets, self.catalogue.settings.feature_map.gamma)
-        return assign(scores[0], known, unknown, self.thresholds.prompt)
+        return assign(scores[0], known, unknown)
 
     def find(self, text: str, limit: int = 10, where: Filter = EVERYTHING) -> list[Learnware]:
         """Returns learnwares whose description fits a free text, best first."""
