@@ -185,7 +185,7 @@ def judge_unknown(bench: Bench, task: Drawn, sources: Sequence[Source]) -> dict[
         answered = [bench.assign(text, shares, mixture.unknown) is None for text in task.texts]
         for label, kind in (("foreign refused", True), ("known refused", False)):
             asked = [no for no, odd in zip(answered, strange, strict=True) if odd is kind]
-            result[label] = float(np.mean(asked)) if asked else float("nan")
+            result[label] = float(np.mean(asked))
     return result
 
 
@@ -257,11 +257,15 @@ def _unknown(outcomes: Sequence[Mapping[str, float]]) -> dict[str, object]:
     for low, high in ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.01)):
         chosen = [one for one in outcomes if low <= one["true"] < high]
         if chosen:
-            means = [float(np.nanmean([one.get(key, np.nan) for one in chosen] or [np.nan])) for key in UNKNOWN]
+            means = [_mean([one[key] for one in chosen if key in one]) for key in UNKNOWN]
             rows.append([f"{low:.2f} … {min(high, 1):.2f}", len(chosen), *means])
     columns = ("foreign share", "tasks", *UNKNOWN)
     report.table("One source's domain taken out of the catalogue: what fits nothing", columns, rows)
     return {"unknown": [dict(zip(columns, row, strict=True)) for row in rows]}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 UNKNOWN = ("true", "found", "planned", "foreign refused", "known refused")

@@ -7,7 +7,7 @@ import numpy as np
 from catalogue import Learnware
 from retriever.decision import Decision, Mixture, Pruned, Share
 from retriever.separation import Part, Sketch, separate
-from specification import ReducedSet, Section, Specification, evaluate, self_term
+from specification import FeatureMap, ReducedSet, Section, Specification, evaluate, self_term
 from specification.comparison import Doubles
 from specification.kernel import Floats
 
@@ -38,6 +38,19 @@ def mixture_of(
         noise=_rounded(solution.noise),
         pruned=tuple(Pruned(known[part.place][0], _rounded(part.weight), part.reason) for part in solution.pruned),
     )
+
+
+def remainder(
+    task: Specification, mixture: Mixture, sets: Mapping[str, ReducedSet], feature_map: FeatureMap
+) -> Floats:
+    """Returns the feature vector [D] of what the mixture leaves of the task, scaled to that of a distribution.
+
+    ``sets`` holds the reduced sets of its learnwares by id; ``mixture.unknown`` must be positive.
+    """
+    vector = feature_map.embed(task.reduced_set)
+    for share in mixture.shares:
+        vector = vector - np.float32(share.weight) * feature_map.embed(sets[share.learnware.id])
+    return vector / np.float32(mixture.unknown)
 
 
 def assign(scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:

@@ -14,9 +14,10 @@ from catalogue.schema import PROMPT_VECTOR
 from retriever.decision import Decision, Mixture, Ranked, Ranking
 from retriever.live_whitening import LiveWhitening
 from retriever.measurements import FindTask, Measurements, no_task, noise
-from retriever.mixture import Candidate, assign, mixture_of, prompt_scores
+from retriever.mixture import Candidate, assign, mixture_of, prompt_scores, remainder
 from retriever.prompt_match import fits, log_likelihoods, order, read_sketch
 from retriever.quality import nearest_ones
+from retriever.separation import MIN_WEIGHT
 from specification import (
     Comparison,
     Encoder,
@@ -88,7 +89,7 @@ class Retriever:
         self.catalogue.settings.encoder.require(task.section.encoder)
         candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where), read_reduced_set)
         ranking = self._ranking(self._judged(task, candidates), limit, started)
-        mixture = self._mixture(task, candidates[: self.candidates])
+        mixture = self._mixture(task, candidates[: self.candidates], where)
         return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
 
     def search_exactly(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
@@ -201,9 +202,31 @@ class Retriever:
         gamma = self.catalogue.settings.feature_map.gamma
         return compare(task, [reduced for _, reduced in candidates], gamma)
 
-    def _mixture(self, task: Specification, candidates: Sequence[Candidate]) -> Mixture:
-        sections = self.catalogue.sections([learnware for learnware, _ in candidates])
-        return mixture_of(task, candidates, sections, self.catalogue.settings.feature_map.gamma)
+    def _mixture(self, task: Specification, candidates: list[Candidate], where: Filter) -> Mixture:
+        """Finds the mixture; where the candidates are not all there is, what it leaves is searched for again.
+
+        A narrow learnware with a small part may be far from the whole task, but not from what others leave of it.
+        """
+        gamma = self.catalogue.settings.feature_map.gamma
+        for _ in range(ATTEMPTS):
+            sections = self.catalogue.sections([learnware for learnware, _ in candidates])
+            mixture = mixture_of(task, candidates, sections, gamma)
+            if mixture.unknown < MIN_WEIGHT or len(candidates) < self.candidates:
+                break
+            known = {learnware.name for learnware, _ in candidates}
+            fresh = [item for item in self._left(task, mixture, candidates, where) if item[0].name not in known]
+            if not fresh:
+                break
+            candidates = candidates + fresh
+        return mixture
+
+    def _left(
+        self, task: Specification, mixture: Mixture, candidates: Sequence[Candidate], where: Filter
+    ) -> list[Candidate]:
+        sets = {learnware.id: reduced for learnware, reduced in candidates}
+        vector = remainder(task, mixture, sets, self.catalogue.settings.feature_map)
+        hits = self.catalogue.nearest(vector, self.candidates, PUBLISHED & where)
+        return self._retrying(lambda: self.catalogue.get([hit.id for hit in hits]), read_reduced_set)
 
     def _encode(self, prompt: str) -> Floats:
         if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:

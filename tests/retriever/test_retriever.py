@@ -236,3 +236,16 @@ def _rated(original: Entry, id: str, name: str, value: float) -> Entry:
     signals = tuple(Signal(kind="capability", task=f"t{n}", value=value, source="a test") for n in range(5))
     record = original.learnware.model_copy(update={"id": id, "name": name, "quality": signals})
     return Entry(record, original.specification, original.vector, original.text_vector)
+
+
+def test_parts_far_from_the_whole_task_are_found_in_what_others_leave(retriever: Retriever) -> None:
+    narrow = Retriever(retriever.catalogue, retriever.encoder, candidates=1)
+    sets = [make_specification(seed).reduced_set for seed in (3, 200)]
+    points = np.concatenate([each.points for each in sets])
+    weights = np.concatenate([0.65 * sets[0].weights, 0.35 * sets[1].weights])
+    task = Specification(ReducedSet(points, weights), make_specification(3).section)
+    ranking = narrow.search(task, limit=1)
+    near, mixture = {item.learnware.name for item in ranking.ranked}, ranking.mixture
+    assert mixture is not None
+    assert "learnware-200" not in near
+    assert [share.learnware.name for share in mixture.shares] == ["learnware-3", "learnware-200"]
