@@ -39,7 +39,8 @@ class Learnware(Card):
     """A catalogue record. ``id`` is the SHA-256 of the adapter's content and its base model.
 
     ``rank``, ``adapter_bytes`` (bytes), ``sample_size`` (texts behind the specification) and ``created``
-    (Unix seconds) are the numbers that filters can compare. ``quality`` is what is known of how good it is.
+    (Unix seconds) are the numbers that filters can compare. ``quality`` is what is known of how good it is,
+    ``privacy`` what its specification promises.
     """
 
     id: Annotated[str, Field(pattern=ID_PATTERN)]
@@ -52,6 +53,7 @@ class Learnware(Card):
     created: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     specification_digest: Annotated[str, Field(pattern=ID_PATTERN)]
     quality: Signals = ()
+    privacy: Label = "none"
 
     @property
     def engine_name(self) -> str:

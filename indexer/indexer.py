@@ -60,6 +60,7 @@ class Indexer:
             created=known.created if known else int(time.time()),
             specification_digest=specification.digest,
             quality=known.quality if known else (),
+            privacy=str(specification.privacy),
         )
 
     def _next_version(self, name: str) -> int:

@@ -86,7 +86,7 @@ class Ranking:
     """Learnwares from best to worst, the decision drawn from them, and the seconds it took.
 
     ``candidates`` is how many learnwares the approximate search handed to the exact rerank.
-    ``mixture`` is the task as a combination of learnwares, None where a prompt was asked about.
+    ``mixture`` is the task as a combination of learnwares, None where a prompt was asked about, or a private task.
     """
 
     ranked: tuple[Ranked, ...]

@@ -23,8 +23,15 @@ Candidate = tuple[Learnware, ReducedSet]
 def mixture_of(
     task: Specification, candidates: Sequence[Candidate], sections: Mapping[str, Section], gamma: float
 ) -> Mixture:
-    """Returns the task as a mixture of those candidates whose section is known, by the catalogue's kernel."""
-    known = [(item, Sketch(reduced, sections[item.id])) for item, reduced in candidates if item.id in sections]
+    """Returns the task as a mixture of those candidates whose section is known, by the catalogue's kernel.
+
+    A private learnware, which is one point and tells no compression error, takes no part.
+    """
+    known = [
+        (item, Sketch(reduced, sections[item.id]))
+        for item, reduced in candidates
+        if item.id in sections and sections[item.id].compression_error is not None
+    ]
     sketch = Sketch(task.reduced_set, task.section)
     solution = separate(sketch, [candidate for _, candidate in known], gamma)
 

@@ -81,6 +81,9 @@ class Retriever:
         order is that of the MMD; ties go to the smaller id. The mixture is taken from all candidates, whatever
         ``limit`` is.
 
+        A private task is one noisy point, whose distance to a distribution says most about the distribution's
+        width: it is ranked by the cosine μ_Q(x)/‖μ_Q‖, which is its fit, and has no mixture.
+
         Raises:
             Incomparable: the specification was made by another encoder than the catalogue's.
             InvalidInput: ``limit`` is not in 1 … 10 000.
@@ -88,8 +91,8 @@ class Retriever:
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
         candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where), read_reduced_set)
-        ranking = self._ranking(self._judged(task, candidates), limit, started)
-        mixture = self._mixture(task, candidates[: self.candidates], where)
+        ranking = self._ranked(task, candidates, limit, started)
+        mixture = None if task.privacy.promised else self._mixture(task, candidates[: self.candidates], where)
         return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
 
     def search_exactly(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
@@ -97,7 +100,7 @@ class Retriever:
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
         candidates = self._retrying(lambda: list(self.catalogue.everything(PUBLISHED & where)), read_reduced_set)
-        return self._ranking(self._judged(task, candidates), limit, started)
+        return self._ranked(task, candidates, limit, started)
 
     def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares for a single prompt by likelihood under the catalogue's whitened metric.
@@ -181,6 +184,17 @@ class Retriever:
             if len(found) == len(learnwares):
                 break
         return [(item, found[item.id]) for item in learnwares if item.id in found]
+
+    def _ranked(self, task: Specification, candidates: Sequence[Candidate], limit: int, started: float) -> Ranking:
+        if task.privacy.promised:
+            ranked = self._by_cosine(task.reduced_set, candidates)
+            return self._ranking(ranked, limit, started, self.thresholds.prompt)
+        return self._ranking(self._judged(task, candidates), limit, started)
+
+    def _by_cosine(self, point: ReducedSet, candidates: Sequence[Candidate]) -> list[Ranked]:
+        fit = self._compare(point, candidates).cosine
+        ranked = [Ranked(item, _rounded(f), nan) for (item, _), f in zip(candidates, fit, strict=True)]
+        return sorted(ranked, key=lambda item: (-item.fit, item.learnware.id))
 
     def _judged(self, task: Specification, candidates: Sequence[Candidate]) -> list[Ranked]:
         match = self._compare(task.reduced_set, candidates)

@@ -36,7 +36,7 @@ class Sketch:
 
     def noise(self, own: float) -> float:
         """Returns what the finite sample and the compression are expected to have added to the self term."""
-        return (1 - own) / self.section.sample_size + self.section.compression_error**2
+        return (1 - own) / self.section.sample_size + (self.section.compression_error or 0) ** 2
 
 
 @dataclass(frozen=True)

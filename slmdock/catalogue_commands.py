@@ -1,6 +1,7 @@
 """Commands around the catalogue: spec, submit, ingest, list, show, search, base."""
 
 import json
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +15,10 @@ from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
 from slmdock.dock import specification_cache
-from specification import Specification, read_examples, specify
+from specification import NO_PRIVACY, Privacy, Specification, differential_privacy, read_examples, specify
 from specification.errors import InvalidInput
 from specification.files import read_file
+from specification.privacy import DEFAULT_DELTA
 
 base_app = typer.Typer(
     no_args_is_help=True, help="The base models that adapters may stand on.", rich_markup_mode=None
@@ -38,26 +40,30 @@ def spec(
     size: Annotated[
         int | None, typer.Option(min=1, help="Points of the reduced set; default: min(32, n/2).")
     ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Make it differentially private: ε, the privacy loss, such as 4.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help=f"δ of --epsilon, under 1/n. Default: {DEFAULT_DELTA:g}.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a specification from examples, on this machine. The file holds no text."""
     dock: Context = context.obj
+    privacy = _privacy(epsilon, delta)
     texts = [example.text for example in read_examples(examples)]
     with output.progress_bar("encoding", "texts") as progress:
-        specification = specify(texts, dock.encoder(), size, progress)
+        specification = specify(texts, dock.encoder(), size, progress, privacy)
     target = out or examples.with_suffix(".specification" + SPECIFICATION_SUFFIX)
     try:
         specification.save(target)
     except OSError as error:
         raise InvalidInput(f"{target} cannot be written ({error.strerror}); choose another with --out") from None
+    _warn_of_delta(specification)
     if as_json:
         output.print_json({"file": str(target), **output.specification_json(specification)})
         return
-    print(
-        f"{target}: {len(specification.reduced_set)} points for {specification.sample_size} texts, "
-        f"compression error {specification.section.compression_error:.3f} (MMD), "
-        f"encoder {specification.section.encoder}"
-    )
+    print(f"{target}: {output.specification_line(specification)}")
 
 
 def submit(
@@ -199,6 +205,23 @@ def _specify(dock: Context, examples: Path | None) -> Specification:
     assert examples is not None
     with output.progress_bar("encoding", "texts") as progress:
         return cached_specification(examples, dock.encoder(), specification_cache(), progress)
+
+
+def _privacy(epsilon: float | None, delta: float | None) -> Privacy:
+    if epsilon is None:
+        if delta is not None:
+            raise InvalidInput("--delta without --epsilon; give both, or --epsilon alone")
+        return NO_PRIVACY
+    return differential_privacy(epsilon, DEFAULT_DELTA if delta is None else delta)
+
+
+def _warn_of_delta(made: Specification) -> None:
+    if made.privacy.delta is not None and made.privacy.delta * made.sample_size >= 1:
+        print(
+            f"warning: delta {made.privacy.delta:g} is not under 1/{made.sample_size}: such a promise would let "
+            "one of the texts be published; choose a smaller --delta",
+            file=sys.stderr,
+        )
 
 
 def _read_card(file: Path) -> dict[str, Any]:

@@ -142,11 +142,23 @@ def trial_json(report: TrialReport, kept: bool) -> dict[str, object]:
     return document | {"winner": document["standings"][0], "kept": kept}
 
 
+def specification_line(specification: Specification) -> str:
+    """What a specification says of itself, in words."""
+    section, privacy = specification.section, specification.privacy
+    head = f"{len(specification.reduced_set)} points for {section.sample_size} texts"
+    if privacy.promised:
+        length = privacy.noise(section.sample_size) * section.encoder.dimension**0.5
+        return (
+            f"one point for {section.sample_size} texts, {privacy}, noise {length:.2f}, encoder {section.encoder}"
+        )
+    return f"{head}, compression error {section.compression_error:.3f} (MMD), encoder {section.encoder}"
+
+
 def specification_json(specification: Specification) -> dict[str, object]:
     """What a specification says of itself."""
     return {
         "digest": specification.digest,
         "points": len(specification.reduced_set),
-        **specification.section.model_dump(mode="json"),
-        "privacy": specification.privacy.model_dump(mode="json"),
+        **specification.section.model_dump(mode="json", exclude_none=True),
+        "privacy": specification.privacy.model_dump(mode="json", exclude_none=True),
     }

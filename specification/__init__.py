@@ -8,6 +8,7 @@ from specification.encoder import Encoder, EncoderIdentity, Progress, no_progres
 from specification.examples import Example, check_examples, read_examples
 from specification.feature_map import FeatureMap
 from specification.kernel import DEFAULT_GAMMA, gaussian
+from specification.privacy import NO_PRIVACY, Privacy, differential_privacy, private_point
 from specification.prompt_sketch import PROMPT_POINTS, PromptSection, PromptSketch
 from specification.record import (
     MAX_SPECIFICATION_BYTES,
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT_GAMMA",
     "DEFAULT_SIZE",
     "MAX_SPECIFICATION_BYTES",
+    "NO_PRIVACY",
     "PROMPT_POINTS",
     "SKETCH_VERSION",
     "VIEWS",
@@ -36,6 +38,7 @@ __all__ = [
     "EncoderIdentity",
     "Example",
     "FeatureMap",
+    "Privacy",
     "Progress",
     "PromptSection",
     "PromptSketch",
@@ -46,11 +49,13 @@ __all__ = [
     "Whitening",
     "check_examples",
     "compare",
+    "differential_privacy",
     "evaluate",
     "gaussian",
     "join_views",
     "mmd",
     "no_progress",
+    "private_point",
     "read_examples",
     "read_prompt_sketch",
     "read_reduced_set",

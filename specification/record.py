@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from specification.encoder import EncoderIdentity
 from specification.errors import InvalidSpecification, TooLarge
 from specification.files import read_file, write_atomically
+from specification.privacy import NO_PRIVACY, Privacy
 from specification.prompt_sketch import PromptSection, PromptSketch
 from specification.reduced_set import MAX_SIZE, ReducedSet
 
@@ -42,22 +43,11 @@ MAX_NORM = 1.01
 MAX_SAMPLE_SIZE = 10**9
 
 
-class Privacy(BaseModel):
-    """The privacy mechanism applied to a sketch; ``none`` means that the points are plain averages."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mechanism: Literal["none"] = "none"
-
-
-NO_PRIVACY = Privacy()
-
-
 class Section(BaseModel):
     """What is known of one reduced set in the file.
 
     ``sample_size`` counts the texts behind it, ``compression_error`` is the MMD between the reduced set
-    and that sample under the Gaussian kernel ``gamma``.
+    and that sample under the Gaussian kernel ``gamma``; a private specification does not tell it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +55,7 @@ class Section(BaseModel):
     kind: Literal["reduced_set"] = "reduced_set"
     encoder: EncoderIdentity
     sample_size: Annotated[int, Field(ge=2, le=MAX_SAMPLE_SIZE)]
-    compression_error: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+    compression_error: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -140,6 +130,7 @@ class Specification:
             )
         section = document.sections.text
         reduced = _checked_reduced_set(tensors, section)
+        _check_privacy(document, reduced)
         return cls(reduced, section, document.privacy, _prompt(document, tensors))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -256,6 +247,25 @@ def _checked_reduced_set(tensors: Mapping[str, NDArray[Any]], section: Section) 
             f"specification: 'text.weights' must be non-negative and sum to 1, they sum to {total:.6g}"
         )
     return ReducedSet(points, weights)
+
+
+def _check_privacy(document: Document, reduced: ReducedSet) -> None:
+    """Refuses a file that says more of its texts than the mechanism it names would have told."""
+    section = document.sections.text
+    if not document.privacy.promised:
+        if section.compression_error is None:
+            raise InvalidSpecification("specification: field 'sections.text.compression_error' is missing")
+        return
+    if len(reduced) != 1:
+        raise InvalidSpecification(
+            f"specification: {len(reduced)} points; privacy mechanism '{document.privacy.mechanism}' makes one"
+        )
+    allowed = Section(encoder=section.encoder, sample_size=section.sample_size, gamma=section.gamma)
+    if document.sections != Sections(text=allowed):
+        raise InvalidSpecification(
+            f"specification: privacy mechanism '{document.privacy.mechanism}' does not cover all of its fields; "
+            "only the point may depend on the texts"
+        )
 
 
 def _digest(document: Document, tensors: Mapping[str, NDArray[Any]]) -> str:

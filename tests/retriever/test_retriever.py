@@ -7,7 +7,7 @@ import pytest
 
 from catalogue import CatalogueSettings, EdgeCatalogue, Entry, Signal, parse_filter
 from retriever import Retriever, Thresholds
-from specification import EncoderIdentity, ReducedSet, Specification, mmd
+from specification import EncoderIdentity, ReducedSet, Specification, compare, differential_privacy, mmd
 from specification.errors import Incomparable, InvalidInput
 from tests.conftest import IDENTITY, make_specification, unit_vectors
 
@@ -249,3 +249,16 @@ def test_parts_far_from_the_whole_task_are_found_in_what_others_leave(retriever:
     assert mixture is not None
     assert "learnware-200" not in near
     assert [share.learnware.name for share in mixture.shares] == ["learnware-3", "learnware-200"]
+
+
+def test_a_private_task_is_ranked_by_cosine_and_has_no_mixture(retriever: Retriever) -> None:
+    plain = make_specification(7)
+    section = plain.section.model_copy(update={"compression_error": None})
+    reduced = ReducedSet(plain.reduced_set.points[:1], np.ones(1, dtype=np.float32))
+    ranking = retriever.search(Specification(reduced, section, differential_privacy(8)))
+    others = [make_specification(seed).reduced_set for seed in range(COUNT)]
+    fits = compare(reduced, others).cosine
+    assert ranking.ranked[0].learnware.name == f"learnware-{fits.argmax()}"
+    assert [item.fit for item in ranking.ranked] == sorted((item.fit for item in ranking.ranked), reverse=True)
+    assert ranking.decision.threshold == retriever.thresholds.prompt
+    assert ranking.mixture is None

@@ -128,6 +128,37 @@ def test_spec_makes_a_file_that_can_be_searched_with(cli: CommandLine) -> None:
     assert "chosen: medicine" in shown
 
 
+def test_a_private_specification_says_so_and_finds_its_learnware(cli: CommandLine, tmp_path: Path) -> None:
+    task = write_examples(tmp_path / "task.jsonl", sentences("farming", "Explain") * 20)
+    done = cli("spec", task, "--epsilon", "8", "--out", tmp_path / "private.safetensors")
+    assert "one point for 480 texts, (8, 1e-05)-differentially private" in done.stdout
+    assert done.stderr == ""
+    found = json.loads(cli("search", tmp_path / "private.safetensors", "--json").stdout)
+    assert found["decision"]["learnware"]["name"] == "farming"
+    loose = cli("spec", task, "--epsilon", "8", "--delta", "0.01", "--json")
+    assert "warning: delta 0.01 is not under 1/480" in loose.stderr
+    assert json.loads(loose.stdout)["privacy"]["delta"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--epsilon", "0"), "epsilon 0 is not in 0.01 … 100"),
+        (("--epsilon=-1",), "epsilon -1 is not in"),
+        (("--epsilon", "nan"), "epsilon nan is not in"),
+        (("--epsilon", "1", "--delta", "0"), "delta 0 is not in"),
+        (("--delta", "1e-5"), "--delta without --epsilon"),
+        (("--epsilon", "1"), "give at least 74 texts"),
+        (("--epsilon", "8", "--size", "4"), "leave the size out"),
+    ],
+)
+def test_impossible_privacy_is_refused(
+    cli: CommandLine, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    task = write_examples(tmp_path / "task.jsonl", sentences("farming", "Explain"))
+    assert message in cli.fails("spec", task, *options)
+
+
 def test_search_says_none_fits(cli: CommandLine) -> None:
     texts = [f"Translate line {number} of the sea shanty into French." for number in range(20)]
     done = cli("search", write_examples(cli.home / "other.jsonl", texts))

@@ -63,6 +63,7 @@ def test_specify_makes_a_file_without_any_text(encoder: SentenceEncoder) -> None
     data = specification.to_bytes()
     assert len(specification.reduced_set) <= 20
     assert specification.sample_size == 40
+    assert specification.section.compression_error is not None
     assert 0 < specification.section.compression_error < 0.5
     assert b"invoice" not in data
     assert Specification.from_bytes(data).digest == specification.digest
