@@ -82,11 +82,14 @@ def specification_of(submission: Submission, encoder: Encoder, cache: Path) -> S
 
 
 def cached_specification(
-    examples: Path, encoder: Encoder, cache: Path, progress: Progress = no_progress
+    examples: Path, encoder: Encoder, cache: Path, progress: Progress = no_progress, calibrated: bool = True
 ) -> Specification:
-    """Makes the specification of an examples file, or reads it if the same file was specified before."""
+    """Makes the specification of an examples file, or reads it if the same file was specified before.
+
+    A task's needs not be ``calibrated``, see ``specify``.
+    """
     texts = [example.text for example in read_examples(examples)]
-    key = hashlib.sha256(f"{SKETCH_VERSION} {encoder.identity.model_dump_json()}".encode())
+    key = hashlib.sha256(f"{SKETCH_VERSION} {calibrated} {encoder.identity.model_dump_json()}".encode())
     for text in texts:
         key.update(hashlib.sha256(text.encode()).digest())
     file = cache / f"{key.hexdigest()}.safetensors"
@@ -95,7 +98,7 @@ def cached_specification(
             return Specification.load(file)
         except InvalidInput:
             file.unlink()
-    specification = specify(texts, encoder, progress=progress)
+    specification = specify(texts, encoder, progress=progress, calibrated=calibrated)
     # Without a place for the cache the next run encodes again, that is all.
     with contextlib.suppress(OSError):
         specification.save(file)

@@ -4,11 +4,12 @@ from retriever.candidates import TrialCandidates, match_prior, part_of, trial_ca
 from retriever.decision import Decision, Mixture, Pruned, Ranked, Ranking, Share
 from retriever.halving import HalvingRule, Round, Stopped, Trial
 from retriever.live_whitening import LiveWhitening
-from retriever.retriever import Retriever, Thresholds, decide
+from retriever.retriever import DEFAULT_THRESHOLD, Retriever, decide
 from retriever.scoring import SCORES, Score, choices_of, choose_score, score
 from retriever.trial import Posterior, TrialPrior, posterior, shortlist
 
 __all__ = [
+    "DEFAULT_THRESHOLD",
     "SCORES",
     "Decision",
     "HalvingRule",
@@ -23,7 +24,6 @@ __all__ = [
     "Score",
     "Share",
     "Stopped",
-    "Thresholds",
     "Trial",
     "TrialCandidates",
     "TrialPrior",

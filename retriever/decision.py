@@ -1,6 +1,7 @@
 """What a search answers: ranked learnwares and one decision, which may be that none fits."""
 
 from dataclasses import dataclass
+from math import nan
 
 from catalogue import Learnware
 
@@ -12,7 +13,8 @@ class Ranked:
     """A learnware with its exact fit to a task, and what match and quality together let expect of it.
 
     ``fit`` lies in [0, 1], 1 for identical distributions; ``mmd`` is the maximum mean discrepancy,
-    nan where a single prompt was asked about and no distance between distributions exists.
+    nan where a single prompt was asked about and no distance between distributions exists. ``p_value`` is the
+    share of the learnware's genuine tasks, of as many texts, that would lie as far from it.
     ``expected`` is the learnware's expected standing on the task and ``deviation`` its standard deviation, in
     standard deviations of the learnwares' scores on a task, 0 being the middle (``retriever.quality``);
     ``measured`` is how many measured tasks speak in it. All three are None for a single prompt.
@@ -24,14 +26,20 @@ class Ranked:
     expected: float | None = None
     deviation: float | None = None
     measured: float | None = None
+    p_value: float = nan
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The learnware that should answer, or None: then the base model serves. ``reason`` is for people."""
+    """The learnware that should answer, or None: then the base model serves. ``reason`` is for people.
+
+    ``threshold`` is the share of genuine tasks that may be refused: None fits if ``p_value``, which is the best
+    learnware's as ``fit`` is, lies under it.
+    """
 
     learnware: Learnware | None
     fit: float
+    p_value: float
     threshold: float
     reason: str
 

@@ -1,6 +1,7 @@
 """A task's mixture of learnwares in the catalogue, and which of them should answer a prompt."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 
 import numpy as np
 
@@ -73,10 +74,10 @@ def assign(scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown:
     best = int(chances.argmax())
     chance = _rounded(chances[best])
     if best == len(members):
-        return Decision(None, chance, 0.0, f"none fits: no part of the task's mixture, {chance:.3f} sure")
+        return Decision(None, chance, nan, 0.0, f"none fits: no part of the task's mixture, {chance:.3f} sure")
     learnware, weight = members[best]
     reason = f"{learnware.name}, {weight:.0%} of the task's mixture, answers this prompt, {chance:.3f} sure"
-    return Decision(learnware, chance, 0.0, reason)
+    return Decision(learnware, chance, nan, 0.0, reason)
 
 
 def prompt_scores(points: Floats, members: Sequence[ReducedSet], gamma: float) -> Doubles:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import nan
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from catalogue.schema import PROMPT_VECTOR
 from retriever.decision import Decision, Mixture, Ranked, Ranking
 from retriever.live_whitening import LiveWhitening
 from retriever.measurements import FindTask, Measurements, no_task, noise
-from retriever.mixture import Candidate, assign, mixture_of, prompt_scores, remainder
+from retriever.mixture import UNKNOWN_SCORE, Candidate, assign, mixture_of, prompt_scores, remainder
 from retriever.prompt_match import fits, log_likelihoods, order, read_sketch
 from retriever.quality import nearest_ones
 from retriever.separation import MIN_WEIGHT
@@ -25,6 +25,8 @@ from specification import (
     Specification,
     compare,
     join_views,
+    judges,
+    p_values,
     read_reduced_set,
 )
 from specification.errors import InvalidInput, NotFound
@@ -32,22 +34,13 @@ from specification.kernel import Floats
 
 MAX_PROMPT_CHARACTERS = 100_000
 ATTEMPTS = 3
+DEFAULT_THRESHOLD = 0.05
+"""The share of genuine tasks, and of genuine prompts, that may be refused."""
+
+Asked = tuple[ReducedSet, int]
+"""What was asked about, as a reduced set, and how many texts that was."""
 
 Part = TypeVar("Part")
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """The least fit at which a learnware is chosen rather than the base model.
-
-    One for a task (``overlap`` of two distributions) and one for a single prompt (``cosine`` of a prompt with
-    a learnware's distribution), since the two fits are measured on different scales. The defaults lie in the
-    gaps that were measured between tasks with a learnware of their own and those of other domains
-    (docs/log.md); they hold for the default encoder and kernel.
-    """
-
-    task: float = 0.4
-    prompt: float = 0.2
 
 
 class Retriever:
@@ -60,14 +53,16 @@ class Retriever:
         self,
         catalogue: Catalogue,
         encoder: Encoder,
-        thresholds: Thresholds = Thresholds(),
+        threshold: float = DEFAULT_THRESHOLD,
         candidates: int = 100,
         measured: FindTask = no_task,
     ) -> None:
         """``measured`` finds the specification of a task that quality signals were measured on, by its digest."""
+        if not 0 <= threshold <= 1:
+            raise InvalidInput(f"threshold {threshold}: the share of genuine tasks refused is between 0 and 1")
         self.catalogue = catalogue
         self.encoder = encoder
-        self.thresholds = thresholds
+        self.threshold = threshold
         self.candidates = candidates
         self.measurements = Measurements(measured, catalogue.settings.feature_map.gamma)
         self.whitening = LiveWhitening(catalogue)
@@ -97,6 +92,7 @@ class Retriever:
 
     def search_exactly(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """The judge of ``search``: compares the task with every learnware in the catalogue. Slow."""
+        _check_limit(limit)
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
         candidates = self._retrying(lambda: list(self.catalogue.everything(PUBLISHED & where)), read_reduced_set)
@@ -105,8 +101,8 @@ class Retriever:
     def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares for a single prompt by likelihood under the catalogue's whitened metric.
 
-        The fit, which the threshold judges, is the cosine μ_Q(x)/‖μ_Q‖ in the RKHS; it need not fall with the
-        rank. Learnwares without a prompt section come behind the others, by fit (see ``prompt_match.order``).
+        The fit is the cosine μ_Q(x)/‖μ_Q‖ in the RKHS; it need not fall with the rank. Learnwares without a
+        prompt section come behind the others, by fit (see ``prompt_match.order``).
 
         Raises:
             InvalidInput: an empty prompt, or one of more than 100 000 characters.
@@ -126,9 +122,11 @@ class Retriever:
         sketches = [sketch for _, sketch in candidates]
         fit = fits(meaning[0], sketches, self.catalogue.settings.feature_map.gamma)
         scores = log_likelihoods(views, sketches, self.whitening.current())
-        best = order(scores, fit, [item.id for item, _ in candidates], self.thresholds.prompt)
+        best = order(scores, fit, [item.id for item, _ in candidates], UNKNOWN_SCORE)
         ranked = [Ranked(candidates[place][0], _rounded(fit[place]), nan) for place in best]
-        return self._ranking(ranked, limit, started, self.thresholds.prompt)
+        known = [(item, reduced) for item, (reduced, _) in candidates]
+        point = ReducedSet(meaning, np.ones(1, dtype=np.float32))
+        return self._ranking((point, 1), known, ranked, limit, started)
 
     def assign(self, prompt: str, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:
         """Decides which member of a task's mixture answers a prompt; see ``retriever.mixture.assign``.
@@ -187,9 +185,11 @@ class Retriever:
 
     def _ranked(self, task: Specification, candidates: Sequence[Candidate], limit: int, started: float) -> Ranking:
         if task.privacy.promised:
+            # With noise on it a point is as far from its learnware as a single text may be.
             ranked = self._by_cosine(task.reduced_set, candidates)
-            return self._ranking(ranked, limit, started, self.thresholds.prompt)
-        return self._ranking(self._judged(task, candidates), limit, started)
+            return self._ranking((task.reduced_set, 1), candidates, ranked, limit, started)
+        asked = task.reduced_set, task.sample_size
+        return self._ranking(asked, candidates, self._judged(task, candidates), limit, started)
 
     def _by_cosine(self, point: ReducedSet, candidates: Sequence[Candidate]) -> list[Ranked]:
         fit = self._compare(point, candidates).cosine
@@ -252,14 +252,33 @@ class Retriever:
         self.catalogue.settings.encoder.require(self.encoder.identity)
 
     def _ranking(
-        self, ranked: list[Ranked], limit: int, started: float, threshold: float | None = None
+        self, asked: Asked, candidates: Sequence[Candidate], ranked: Sequence[Ranked], limit: int, started: float
     ) -> Ranking:
+        """Gives the best learnwares, and the nearest one, their p-values and decides."""
+        nearest = [_nearest_of(ranked)] if ranked else []
+        judged = self._with_p_values(asked, candidates, [*nearest, *ranked[:limit]])
         return Ranking(
-            ranked=tuple(ranked[:limit]),
-            decision=decide(ranked, self.thresholds.task if threshold is None else threshold),
-            candidates=len(ranked),
+            ranked=tuple(judged[1:]),
+            decision=decide(judged[1], judged[0], self.threshold) if judged else _nothing(self.threshold),
+            candidates=len(candidates),
             seconds=time.perf_counter() - started,
         )
+
+    def _with_p_values(
+        self, asked: Asked, candidates: Sequence[Candidate], ranked: Sequence[Ranked]
+    ) -> list[Ranked]:
+        learnwares = [item.learnware for item in ranked]
+        sections, encoder = self.catalogue.sections(learnwares), self.catalogue.settings.encoder
+        own = [sections[item.id].calibration if item.id in sections else None for item in learnwares]
+        reduced = {item.id: points for item, points in candidates}
+        sets = [reduced[item.id] for item in learnwares]
+        found = p_values(*asked, sets, [judges(one, encoder) for one in own])
+        return [replace(item, p_value=_rounded(p)) for item, p in zip(ranked, found, strict=True)]
+
+
+def _nearest_of(ranked: Sequence[Ranked]) -> Ranked:
+    """The learnware at the least distance; for a prompt, where there is no distance, the first."""
+    return min(ranked, key=lambda item: item.mmd)
 
 
 def newest_versions(learnwares: Sequence[Learnware]) -> list[Learnware]:
@@ -279,24 +298,26 @@ def _rounded(number: float) -> float:
     return round(float(number), 6)
 
 
-def decide(ranked: Sequence[Ranked], threshold: float) -> Decision:
-    """Returns the best learnware, or "none fits" if the catalogue is empty or its fit is under the threshold."""
-    if not ranked:
-        return Decision(None, 0.0, threshold, "none fits: no published learnware passes the filter")
-    best = ranked[0]
-    name, quality = best.learnware.name, _quality_note(ranked)
-    if best.fit < threshold:
-        place = "best by quality" if quality else "nearest"
-        reason = f"none fits: the {place}, {name}, has fit {best.fit:.3f} < {threshold:.3f}"
-        return Decision(None, best.fit, threshold, reason)
-    place = "a near fit" if quality else "the best fit"
-    reason = f"{name} has {place}, {best.fit:.3f} >= {threshold:.3f}{quality}"
-    return Decision(best.learnware, best.fit, threshold, reason)
+def decide(best: Ranked, nearest: Ranked, threshold: float) -> Decision:
+    """Returns the best learnware, or "none fits" if the p-value of the nearest is under the threshold.
+
+    So distance decides whether the catalogue has something for the task, and the ranking what.
+    """
+    name, note = best.learnware.name, _quality_note(best, nearest)
+    rarity = f"{nearest.p_value:.2%} of {nearest.learnware.name}'s genuine tasks are as far from it"
+    if nearest.p_value < threshold:
+        reason = f"none fits: the nearest has fit {nearest.fit:.3f}; {rarity}, less than {threshold:.2%}"
+        return Decision(None, nearest.fit, nearest.p_value, threshold, reason)
+    reason = f"{name} has fit {best.fit:.3f}; {rarity}, not less than {threshold:.2%}{note}"
+    return Decision(best.learnware, best.fit, nearest.p_value, threshold, reason)
 
 
-def _quality_note(ranked: Sequence[Ranked]) -> str:
+def _nothing(threshold: float) -> Decision:
+    return Decision(None, 0.0, 0.0, threshold, "none fits: no published learnware passes the filter")
+
+
+def _quality_note(best: Ranked, nearest: Ranked) -> str:
     """Says for people that quality decided, where it did."""
-    best, nearest = ranked[0], min(ranked, key=lambda item: item.mmd)
     if best.expected is None or nearest.expected is None or best.mmd <= nearest.mmd:
         return ""
     return (

@@ -119,6 +119,7 @@ def _register(parts: GatewayParts, specification: Specification) -> Task:
         id=specification.digest[:TASK_ID_LENGTH],
         learnware=decision.learnware.id if decision.learnware else None,
         fit=decision.fit,
+        p_value=decision.p_value,
         threshold=decision.threshold,
         reason=decision.reason,
         created=int(time.time()),
@@ -135,6 +136,7 @@ def _plan(mixture: Mixture) -> dict[str, object]:
     return {
         "learnware": shares[0].learnware.id,
         "fit": round(1 - mixture.unknown, 6),
+        "p_value": None,
         "threshold": 1 - MAX_UNKNOWN,
         "reason": f"a mixture: {mixture.reason}",
         "mixture": tuple(Part(learnware=share.learnware.id, weight=share.weight) for share in shares),

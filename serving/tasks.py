@@ -28,6 +28,7 @@ class Task(BaseModel):
     """A task and who answers it. ``id`` begins the specification's digest, so a task has one record.
 
     ``learnware`` is the id of the chosen learnware, None where none fitted and the base model answers.
+    ``p_value`` and ``threshold`` are those of the decision; mixtures and older records have no p-value.
     ``created`` is when that was decided, in Unix seconds. If ``mixture`` is not empty, each prompt is answered by
     one of its parts, heaviest first; ``learnware`` is then the heaviest, and the share ``unknown`` fits nothing.
     ``trial`` is there where a trial decided it.
@@ -38,6 +39,7 @@ class Task(BaseModel):
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     learnware: Annotated[str, Field(pattern=ID_PATTERN)] | None
     fit: float
+    p_value: float | None = None
     threshold: float
     reason: str
     created: int

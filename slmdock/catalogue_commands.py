@@ -160,7 +160,9 @@ def search(
     """Find the learnwares that fit a task. Only the specification leaves this process, never a text."""
     dock: Context = context.obj
     chosen = parse_filter(where)
-    specification = Specification.load(task) if task.suffix == SPECIFICATION_SUFFIX else _specify(dock, task)
+    specification = (
+        Specification.load(task) if task.suffix == SPECIFICATION_SUFFIX else _specify(dock, task, False)
+    )
     with closing(dock.access()) as access:
         ranking = access.search(specification, limit, chosen)
     if as_json:
@@ -201,10 +203,10 @@ def _bases(dock: Context) -> BaseModels:
     return BaseModels(dock.config.folder / "bases.json")
 
 
-def _specify(dock: Context, examples: Path | None) -> Specification:
+def _specify(dock: Context, examples: Path | None, calibrated: bool = True) -> Specification:
     assert examples is not None
     with output.progress_bar("encoding", "texts") as progress:
-        return cached_specification(examples, dock.encoder(), specification_cache(), progress)
+        return cached_specification(examples, dock.encoder(), specification_cache(), progress, calibrated)
 
 
 def _privacy(epsilon: float | None, delta: float | None) -> Privacy:

@@ -72,12 +72,12 @@ def learnware_details(learnware: Learnware) -> Table:
 
 
 def ranking_table(ranking: Ranking) -> Table:
-    """Ranked learnwares with fit and distance."""
-    table = Table("", Column("learnware", overflow="fold"), "fit", "MMD", "domain", "description", box=None)
+    """Ranked learnwares with fit, p-value and distance."""
+    table = Table("", Column("learnware", overflow="fold"), "fit", "p", "MMD", "domain", "description", box=None)
     for place, item in enumerate(ranking.ranked, 1):
         distance = "-" if isnan(item.mmd) else f"{item.mmd:.3f}"
         table.add_row(
-            str(place), Text(item.learnware.name), f"{item.fit:.3f}", distance,
+            str(place), Text(item.learnware.name), f"{item.fit:.3f}", f"{item.p_value:.3f}", distance,
             Text(item.learnware.domain), Text(item.learnware.description),
         )  # fmt: skip
     return table
@@ -159,6 +159,7 @@ def specification_json(specification: Specification) -> dict[str, object]:
     return {
         "digest": specification.digest,
         "points": len(specification.reduced_set),
-        **specification.section.model_dump(mode="json", exclude_none=True),
+        **specification.section.model_dump(mode="json", exclude_none=True, exclude={"calibration"}),
+        "calibrated": specification.section.calibration is not None,
         "privacy": specification.privacy.model_dump(mode="json", exclude_none=True),
     }

@@ -3,6 +3,7 @@
 Usable alone and offline: read examples, ``specify`` them, save the file. Knows no store and no server.
 """
 
+from specification.calibration import Calibration, calibrate, judges, p_values
 from specification.comparison import Comparison, compare, evaluate, mmd, self_term
 from specification.encoder import Encoder, EncoderIdentity, Progress, no_progress
 from specification.examples import Example, check_examples, read_examples
@@ -33,6 +34,7 @@ __all__ = [
     "PROMPT_POINTS",
     "SKETCH_VERSION",
     "VIEWS",
+    "Calibration",
     "Comparison",
     "Encoder",
     "EncoderIdentity",
@@ -47,14 +49,17 @@ __all__ = [
     "SentenceEncoder",
     "Specification",
     "Whitening",
+    "calibrate",
     "check_examples",
     "compare",
     "differential_privacy",
     "evaluate",
     "gaussian",
     "join_views",
+    "judges",
     "mmd",
     "no_progress",
+    "p_values",
     "private_point",
     "read_examples",
     "read_prompt_sketch",

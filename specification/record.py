@@ -22,6 +22,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from specification.calibration import Calibration
 from specification.encoder import EncoderIdentity
 from specification.errors import InvalidSpecification, TooLarge
 from specification.files import read_file, write_atomically
@@ -48,6 +49,8 @@ class Section(BaseModel):
 
     ``sample_size`` counts the texts behind it, ``compression_error`` is the MMD between the reduced set
     and that sample under the Gaussian kernel ``gamma``; a private specification does not tell it.
+    ``calibration`` says how near the texts' own subsets come; files of tasks, of small samples and private
+    ones have none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +60,7 @@ class Section(BaseModel):
     sample_size: Annotated[int, Field(ge=2, le=MAX_SAMPLE_SIZE)]
     compression_error: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    calibration: Calibration | None = None
 
 
 class Sections(BaseModel):

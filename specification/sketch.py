@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from specification.calibration import calibrate
 from specification.comparison import mmd
 from specification.encoder import Encoder, Progress, no_progress
 from specification.errors import InvalidExamples, InvalidInput
@@ -17,7 +18,7 @@ from specification.views import join_views
 
 MAX_SAMPLE = 512
 MAX_PRIVATE_SAMPLE = 4096
-SKETCH_VERSION = 2
+SKETCH_VERSION = 3
 """Changes when the same texts and encoder would give another specification."""
 
 
@@ -27,10 +28,12 @@ def specify(
     size: int | None = None,
     progress: Progress = no_progress,
     privacy: Privacy = NO_PRIVACY,
+    calibrated: bool = True,
 ) -> Specification:
     """Sketches a task from its texts, on this machine; the result carries none of them.
 
-    At most MAX_SAMPLE texts are used, an even sample in file order; ``sample_size`` says how many.
+    At most MAX_SAMPLE texts are used, an even sample in file order; ``sample_size`` says how many. A learnware's
+    sketch is ``calibrated``, so that "none fits" can be decided; a task's need not be.
 
     With ``privacy``, see ``differential_privacy``, the sketch is one point with noise on it, made of up to
     MAX_PRIVATE_SAMPLE texts since more of them need less noise; another one each time, so make it once.
@@ -50,6 +53,7 @@ def specify(
         sample_size=len(chosen),
         compression_error=_compression_error(sample, reduced),
         gamma=DEFAULT_GAMMA,
+        calibration=calibrate(sample, size) if calibrated else None,
     )
     return Specification(reduced, section, prompt=PromptSketch.of(join_views(chosen, sample)))
 

@@ -182,7 +182,7 @@ def _user(name: str, demo: DemoDock) -> User:
     sample.parent.mkdir(exist_ok=True)
     lines = [json.dumps({"text": item.text}) for item in examples[PROMPTS : PROMPTS + SAMPLE]]
     sample.write_text("\n".join(lines))
-    specification = cached_specification(sample, demo.dock.encoder, specification_cache())
+    specification = cached_specification(sample, demo.dock.encoder, specification_cache(), calibrated=False)
     return User(name, specification, tuple(examples[:PROMPTS]))
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from catalogue import CatalogueSettings, EdgeCatalogue, Entry, Signal, parse_filter
-from retriever import Retriever, Thresholds
+from retriever import Retriever
+from retriever.mixture import UNKNOWN_SCORE
 from specification import EncoderIdentity, ReducedSet, Specification, compare, differential_privacy, mmd
 from specification.errors import Incomparable, InvalidInput
 from tests.conftest import IDENTITY, make_specification, unit_vectors
@@ -76,10 +77,10 @@ def test_filters_bind(retriever: Retriever) -> None:
 
 
 def test_none_fits_is_an_answer(retriever: Retriever) -> None:
-    strict = Retriever(retriever.catalogue, retriever.encoder, Thresholds(task=0.999, prompt=0.999))
+    strict = Retriever(retriever.catalogue, retriever.encoder, threshold=0.999)
     ranking = strict.search(make_specification(5000))
     assert ranking.decision.learnware is None
-    assert ranking.decision.fit < 0.999
+    assert ranking.decision.p_value < 0.999
     assert "none fits: the nearest" in ranking.decision.reason
     assert len(ranking.ranked) == 10
     empty = retriever.search(make_specification(7), where=parse_filter("domain=none"))
@@ -126,7 +127,7 @@ def test_learnwares_without_prompt_section_come_behind_unless_only_they_fit(prom
     assert {number % 2 for number in numbers[:150]} == {0}
     assert {number % 2 for number in numbers[150:]} == {1}
     other = prompt_retriever.route("5", where=parse_filter("name=learnware-5|learnware-8"))
-    assert other.ranked[0].fit >= other.decision.threshold > other.ranked[1].fit
+    assert other.ranked[0].fit >= UNKNOWN_SCORE > other.ranked[1].fit
     assert [item.learnware.name for item in other.ranked] == ["learnware-5", "learnware-8"]
 
 
@@ -260,5 +261,5 @@ def test_a_private_task_is_ranked_by_cosine_and_has_no_mixture(retriever: Retrie
     fits = compare(reduced, others).cosine
     assert ranking.ranked[0].learnware.name == f"learnware-{fits.argmax()}"
     assert [item.fit for item in ranking.ranked] == sorted((item.fit for item in ranking.ranked), reverse=True)
-    assert ranking.decision.threshold == retriever.thresholds.prompt
+    assert ranking.decision.threshold == retriever.threshold
     assert ranking.mixture is None
