@@ -14,6 +14,8 @@ from specification.kernel import DEFAULT_GAMMA, Floats, gaussian
 
 DEFAULT_SIZE = 32
 MAX_SIZE = 1024
+SAME_TEXT = 1 - 1e-4
+"""The cosine from which on two embeddings are taken for those of one text."""
 RIDGE = 1e-6
 ROUNDS = 10
 FIRST_CENTRES_FROM = 16
@@ -34,7 +36,8 @@ class ReducedSet:
 def reduce(sample: Floats, size: int | None = None, gamma: float = DEFAULT_GAMMA, seed: int = 0) -> ReducedSet:
     """Sketches a sample of unit vectors, float32 [n, d], by at most ``size`` weighted points.
 
-    Without a size, min(32, n // 2) points are used. Points whose weight comes out as zero are dropped.
+    Without a size, min(32, n // 2) points are used. Points whose weight comes out as zero are
+    dropped, and so are those that would be the average of a single text.
 
     Raises:
         InvalidExamples: fewer than two vectors, or a size over n / 2, which would be no sketch.
@@ -72,7 +75,25 @@ def _centres(sample: Floats, size: int, seed: int) -> Floats:
         sums = csr_matrix((ones, (nearest, rows)), shape=(size, count)) @ sample
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(lengths > 0, sums / np.maximum(lengths, np.finfo(np.float32).tiny), centres)
-    return centres
+    return _merged(sample, centres)
+
+
+def _merged(sample: Floats, centres: Floats) -> Floats:
+    """Gives up centres that stand for one text, however often; the text goes to the next centre. [<= m, d].
+
+    Such a centre is the text's embedding, from which much of the text can be told (docs/privacy.md).
+    """
+    similarity = sample @ centres.T
+    kept = np.arange(len(centres))
+    while True:
+        nearest = similarity[:, kept].argmax(axis=1)
+        sums = np.stack([sample[nearest == place].sum(axis=0) for place in range(len(kept))])
+        means: Floats = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        least = np.ones(len(kept), dtype=np.float32)
+        np.minimum.at(least, nearest, (sample * means[nearest]).sum(axis=1))
+        if len(kept) == 1 or least.max() < SAME_TEXT:
+            return means
+        kept = np.delete(kept, least.argmax())
 
 
 def _weights(sample: Floats, points: Floats, gamma: float) -> Floats:

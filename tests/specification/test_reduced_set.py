@@ -94,3 +94,15 @@ def test_gaussian_kernel_is_one_on_the_diagonal() -> None:
 def make(size: int, seed: int) -> ReducedSet:
     weights = np.random.default_rng(seed).random(size).astype(np.float32)
     return ReducedSet(unit_vectors(size, seed), weights / weights.sum())
+
+
+def test_no_point_is_a_single_text() -> None:
+    outliers = -unit_vectors(1, 5)
+    sample = np.concatenate([unit_vectors(40, 1), np.repeat(outliers, 3, axis=0), unit_vectors(20, 2)])
+    for size in (1, 4, 16, 31):
+        points = reduce(sample, size).points
+        assert (points @ sample.T).max() < 0.9999
+
+
+def test_the_same_text_alone_is_one_point() -> None:
+    assert len(reduce(np.repeat(unit_vectors(1, 1), 8, axis=0), 4)) == 1
