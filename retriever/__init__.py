@@ -1,6 +1,6 @@
 """From a task's specification, or a prompt, to the learnware that should answer, or to "none fits"."""
 
-from retriever.candidates import TrialCandidates, match_prior, part_of, trial_candidates
+from retriever.candidates import TrialCandidates, match_prior, part_of, trial_candidates, with_base
 from retriever.decision import Decision, Mixture, Pruned, Ranked, Ranking, Share
 from retriever.halving import HalvingRule, Round, Stopped, Trial
 from retriever.live_whitening import LiveWhitening
@@ -36,4 +36,5 @@ __all__ = [
     "score",
     "shortlist",
     "trial_candidates",
+    "with_base",
 ]

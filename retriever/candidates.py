@@ -1,13 +1,14 @@
 """Who takes part in a trial: the learnwares worth trying for a task, and what is known of them before it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from catalogue import EVERYTHING, Filter
+from catalogue import EVERYTHING, Filter, Learnware
 from retriever.decision import Ranked
 from retriever.retriever import Retriever
-from retriever.trial import MAX_CANDIDATES, TrialPrior, shortlist
+from retriever.trial import MAX_CANDIDATES, Doubles, TrialPrior, shortlist
 from specification import ReducedSet, Specification, compare
 
 CONSIDERED = 100
@@ -38,7 +39,9 @@ def trial_candidates(
     if not found:
         return None
     gamma = retriever.catalogue.settings.feature_map.gamma
-    prior = match_prior(found, [reduced[item.learnware.id] for item in found], gamma)
+    match = match_prior(found, [reduced[item.learnware.id] for item in found], gamma)
+    learnwares = [item.learnware for item in found]
+    prior = TrialPrior(match.fit, match.similarity, capability(learnwares, task.digest))
     chosen = shortlist(prior, count)
     return TrialCandidates(tuple(found[one] for one in chosen), part_of(prior, chosen))
 
@@ -47,6 +50,22 @@ def match_prior(ranked: list[Ranked], reduced: list[ReducedSet], gamma: float) -
     """Returns the prior that match alone gives: fits, and the RKHS cosines of all pairs of specifications."""
     similarity = np.array([compare(one, reduced, gamma).cosine for one in reduced])
     return TrialPrior(np.array([item.fit for item in ranked]), (similarity + similarity.T) / 2)
+
+
+def capability(learnwares: Sequence[Learnware], task: str) -> Doubles | None:
+    """Returns the learnwares' own scores on tasks other than ``task``, a digest: [t, c], NaN where unknown.
+
+    A task counts where two learnwares at least have a score in 0 … 1 by one metric. None if there is no such task.
+    """
+    rows: dict[tuple[str, str, str], Doubles] = {}
+    for place, learnware in enumerate(learnwares):
+        for signal in learnware.quality:
+            own = signal.subject == "learnware" and signal.kind in ("capability", "trial")
+            if own and signal.specification != task and 0 <= signal.value <= 1:
+                row = rows.setdefault((signal.kind, signal.task, signal.metric), np.full(len(learnwares), np.nan))
+                row[place] = signal.value if signal.higher_is_better else -signal.value
+    several = [row for row in rows.values() if np.isfinite(row).sum() >= 2]
+    return np.array(several) if several else None
 
 
 def part_of(prior: TrialPrior, chosen: list[int]) -> TrialPrior:
@@ -59,4 +78,7 @@ def with_base(prior: TrialPrior) -> TrialPrior:
     """Returns the prior with the base model as a last candidate, which matches nothing and is like nobody."""
     similarity = np.eye(len(prior) + 1)
     similarity[:-1, :-1] = prior.similarity
-    return TrialPrior(np.append(prior.fit, 0.0), similarity)
+    rows = prior.capability
+    if rows is not None:
+        rows = np.column_stack([rows, np.full(len(rows), np.nan)])
+    return TrialPrior(np.append(prior.fit, 0.0), similarity, rows)

@@ -134,7 +134,9 @@ class TrialRun:
         self.task: Task = client.register_task(task)
         found = client.trial_candidates(task, options.top, options.where)
         self.candidates = found.candidates
-        prior = TrialPrior(np.array([one.fit for one in found.candidates]), np.array(found.similarity))
+        fit = np.array([one.fit for one in found.candidates])
+        rows = np.array(found.capability, dtype=np.float64) if found.capability else None
+        prior = TrialPrior(fit, np.array(found.similarity), rows)
         self.trial = Trial(prior, len(self.examples), options.rule)
         self._cost = _Cost([0] * len(self.candidates))
 

@@ -30,10 +30,11 @@ class Candidate(_Message):
 
 
 class CandidateField(_Message):
-    """All who take part, and how alike their specifications are, [c, c]."""
+    """All who take part, how alike their specifications are [c, c], and their scores on other tasks [t, c]."""
 
     candidates: list[Candidate]
     similarity: list[list[float]]
+    capability: list[list[float | None]] = []
 
 
 class Questions(_Message):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from math import isnan
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -11,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from catalogue import parse_filter
 from catalogue.learnware import describe
-from retriever import trial_candidates
+from retriever import trial_candidates, with_base
 from serving.engine import AdapterUnavailable, Route
 from serving.parts import GatewayParts, Parts
 from serving.requests import read_body, while_connected
@@ -59,9 +60,12 @@ async def list_candidates(
     candidates = [
         Candidate(model=one.engine_name, name=one.name, learnware=one.id, fit=fit) for one, fit in learnwares
     ]
+    prior = with_base(found.prior)
+    rows = [] if prior.capability is None else prior.capability.tolist()
     return CandidateField(
         candidates=[*candidates, Candidate(model=base, name=base, learnware="", fit=0.0)],
-        similarity=[[*row, 0.0] for row in found.prior.similarity.tolist()] + [[0.0] * len(candidates) + [1.0]],
+        similarity=prior.similarity.tolist(),
+        capability=[[None if isnan(each) else each for each in row] for row in rows],
     )
 
 
