@@ -58,16 +58,26 @@ class GenerationRequest(BaseModel):
     presence_penalty: Zero | None = None
     frequency_penalty: Zero | None = None
     echo: Literal[False] | None = None
-    logprobs: Literal[False] | None = None
-    prompt_logprobs: Zero | None = None
+    logprobs: Annotated[int, Field(strict=True, ge=0, le=0)] | Literal[False] | None = None
+    allowed_token_ids: Annotated[list[int], Field(min_length=1, max_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_input(self) -> "GenerationRequest":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either 'prompt' (completions) or 'messages' (chat)")
-        if self.prompt_logprobs is not None and self.stream:
-            raise ValueError("'prompt_logprobs' cannot be streamed")
+        if self.wants_logprob and (self.forced is None or self.token_limit != 1 or self.stream):
+            raise ValueError("'logprobs' needs 'allowed_token_ids' of one token, 'max_tokens' 1, and no stream")
         return self
+
+    @property
+    def forced(self) -> int | None:
+        """The only token that may be generated."""
+        return self.allowed_token_ids[0] if self.allowed_token_ids else None
+
+    @property
+    def wants_logprob(self) -> bool:
+        """Whether the log-probability of the forced token is asked for, which is what ``logprobs=0`` means."""
+        return self.logprobs is not None and self.logprobs is not False
 
     @property
     def token_limit(self) -> int | None:
@@ -98,13 +108,10 @@ def parse_request(route: Route, body: dict[str, object]) -> GenerationRequest:
 
 @dataclass(frozen=True)
 class PromptRead:
-    """What reading the prompt gave: its tokens, and each one's log-probability, in nats, after those before it.
-
-    ``logprobs`` is None unless the request asks for it with ``prompt_logprobs=0``; the first token has none.
-    """
+    """What reading the prompt gave: its tokens and, if asked for, the log-probability in nats of the forced one."""
 
     tokens: tuple[int, ...]
-    logprobs: tuple[float, ...] | None = None
+    logprob: float | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from serving.generation import GenerationRequest, Piece, PromptRead, pieces
 from serving.peft_adapters import PeftAdapters
 from serving.resolver import StoreResolver
-from serving.sampling import prompt_logprobs, sample_tokens
+from serving.sampling import next_logprob, sample_tokens
 from serving.text_codec import TextCodec
 from specification.errors import EngineError, InvalidInput
 
@@ -53,6 +53,7 @@ class LoadedModel:
             InvalidInput: it cannot be encoded, or does not fit the context with what is to be generated.
         """
         prompt = self._codec.encode(request)
+        self._codec.check([] if request.forced is None else [request.forced], "allowed_token_ids")
         asked = self._limit(request, prompt)
         if not prompt or asked < 1 or len(prompt) + asked > self._context:
             raise InvalidInput(
@@ -67,8 +68,9 @@ class LoadedModel:
 
     def read(self, model: Any, prompt: list[int], request: GenerationRequest) -> PromptRead:
         """Reads the prompt with what ``adapted`` gave, as far as the request wants to know about it."""
-        wanted = request.prompt_logprobs is not None
-        return PromptRead(tuple(prompt), prompt_logprobs(model, prompt) if wanted else None)
+        if request.forced is None or not request.wants_logprob:
+            return PromptRead(tuple(prompt))
+        return PromptRead(tuple(prompt), next_logprob(model, prompt, request.forced))
 
     def generate(self, model: Any, prompt: list[int], request: GenerationRequest) -> Iterator[Piece]:
         """Generates with what ``adapted`` gave, while it is still applied."""

@@ -30,9 +30,10 @@ class AnswerFormat:
             choice = {"message": {"role": "assistant", "content": text}}
         if self.request.return_token_ids:
             choice["token_ids"] = [part.token for part in parts]
-        if self.prompt.logprobs is not None:
-            choice["prompt_logprobs"] = _per_token(self.prompt.tokens, self.prompt.logprobs)
-        choice |= {"index": 0, "logprobs": None, "finish_reason": parts[-1].finish}
+            choice["prompt_token_ids"] = list(self.prompt.tokens)
+        logprob = self.prompt.logprob
+        logprobs = None if logprob is None else {"tokens": [text], "token_logprobs": [logprob]}
+        choice |= {"index": 0, "logprobs": logprobs, "finish_reason": parts[-1].finish}
         kind = "chat.completion" if self._chat else "text_completion"
         return json.dumps(self._head(kind) | {"choices": [choice], "usage": self._usage(len(parts))}).encode()
 
@@ -81,12 +82,6 @@ class AnswerFormat:
             "completion_tokens": completion_tokens,
             "total_tokens": len(self.prompt.tokens) + completion_tokens,
         }
-
-
-def _per_token(tokens: Sequence[int], logprobs: Sequence[float]) -> list[dict[str, dict[str, float]] | None]:
-    """A mapping for each token of the prompt, as vLLM answers: none for the first, nothing comes before it."""
-    rest = zip(tokens[1:], logprobs, strict=True)
-    return [None, *({str(token): {"logprob": logprob}} for token, logprob in rest)]
 
 
 def _data(event: dict[str, object]) -> bytes:

@@ -1,4 +1,4 @@
-"""Drawing tokens from a causal language model one after another, and the likelihood of given ones."""
+"""Drawing tokens from a causal language model one after another, and the likelihood of a given one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,9 @@ def sample_tokens(model: Any, prompt: list[int], request: GenerationRequest) -> 
                 input_ids=torch.tensor([fresh], device=model.device), past_key_values=cache, use_cache=True
             )
             logits = output.logits[0, -1].float()
-            if temperature == 0:
+            if request.forced is not None:
+                token = request.forced
+            elif temperature == 0:
                 token = int(logits.argmax())
             else:
                 odds = torch.softmax(logits / max(temperature, 1e-3), -1)
@@ -32,12 +34,10 @@ def sample_tokens(model: Any, prompt: list[int], request: GenerationRequest) -> 
         fresh, cache = [token], output.past_key_values
 
 
-def prompt_logprobs(model: Any, prompt: list[int]) -> tuple[float, ...]:
-    """Returns the log-probability, in nats, of every token of the prompt but the first, given those before it."""
+def next_logprob(model: Any, prompt: list[int], token: int) -> float:
+    """Returns the log-probability, in nats, that ``token`` follows the prompt."""
     import torch
 
-    tokens = torch.tensor([prompt], device=model.device)
     with torch.inference_mode():
-        logits = model(input_ids=tokens).logits[0, :-1].float()
-        found = torch.log_softmax(logits, -1).gather(1, tokens[0, 1:, None])[:, 0]
-    return tuple(found.tolist())
+        logits = model(input_ids=torch.tensor([prompt], device=model.device)).logits[0, -1].float()
+        return float(torch.log_softmax(logits, -1)[token])

@@ -31,11 +31,14 @@ class TextCodec:
             prompt = prompt[0]
         if isinstance(prompt, str):
             return list(self._tokenizer(prompt).input_ids)
-        size = self._vocabulary
         ids = [token for token in prompt or [] if isinstance(token, int)]
-        if any(not 0 <= token < size for token in ids):
-            raise InvalidInput(f"prompt: a token id lies outside 0..{size - 1}")
+        self.check(ids, "prompt")
         return ids
+
+    def check(self, ids: Sequence[int], field: str) -> None:
+        """Raises InvalidInput if a token id is not in the vocabulary."""
+        if any(not 0 <= token < self._vocabulary for token in ids):
+            raise InvalidInput(f"{field}: a token id lies outside 0..{self._vocabulary - 1}")
 
     def _encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
         from jinja2 import TemplateError

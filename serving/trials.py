@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import dataclass
 from math import isnan
 from typing import Annotated, Any, TypeVar
 
@@ -108,6 +109,19 @@ def _keep(parts: GatewayParts, id: str, outcome: TrialOutcome) -> Task:
     return task
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """A prompt with a choice behind it, in tokens, of which the first ``prefix`` are the prompt's."""
+
+    tokens: tuple[int, ...]
+    prefix: int
+
+    @property
+    def steps(self) -> list[tuple[int, ...]]:
+        """The beginnings that end with a token of the choice."""
+        return [self.tokens[: end + 1] for end in range(self.prefix, len(self.tokens))]
+
+
 class _Batch:
     """All requests of one round. One that the engine cannot load an adapter for costs its model, not the round."""
 
@@ -117,30 +131,53 @@ class _Batch:
         self._gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def run(self) -> list[CandidateAnswers]:
-        asked = self._asked
-        prefixes = []
-        if asked.choices:
-            # Where a prompt ends and a choice begins, in tokens; the tokenizer is the base model's for all.
-            bare = [self._post(self._engine.base_model, prompt.rstrip(), 1) for prompt in asked.prompts]
-            prefixes = [answer["usage"]["prompt_tokens"] for answer in await _all(bare)]
-        return await _all([self._answers(model, prefixes) for model in asked.models])
+        """Returns the answers of all models, in their order."""
+        choices = await self._tokenised() if self._asked.choices else []
+        return await _all([self._answers(model, choices) for model in self._asked.models])
 
-    async def _answers(self, model: str, prefixes: list[int]) -> CandidateAnswers:
-        asked = self._asked
+    async def _answers(self, model: str, choices: list[_Choice]) -> CandidateAnswers:
         try:
-            if asked.choices is None:
-                found = await _all([self._post(model, prompt, asked.max_tokens) for prompt in asked.prompts])
-                return CandidateAnswers(model=model, texts=[_text(answer) for answer in found], **_usage(found))
-            texts = [_continued(prompt, choice) for prompt in asked.prompts for choice in asked.choices]
-            found = await _all([self._post(model, text, 1, prompt_logprobs=0) for text in texts])
+            return await (self._likelihoods(model, choices) if choices else self._texts(model))
         except AdapterUnavailable as error:
             return CandidateAnswers(model=model, error=str(error))
+
+    async def _texts(self, model: str) -> CandidateAnswers:
+        asked = self._asked
+        found = await _all([self._post(model, prompt, asked.max_tokens) for prompt in asked.prompts])
+        return CandidateAnswers(model=model, texts=[_text(answer) for answer in found], **_usage(found))
+
+    async def _tokenised(self) -> list[_Choice]:
+        """Returns every prompt with every choice in tokens; the tokenizer is the base model's for all."""
+        base, asked = self._engine.base_model, self._asked
+        assert asked.choices is not None
+        texts = [_continued(prompt, choice) for prompt in asked.prompts for choice in asked.choices]
+        bare = await _all([self._post(base, prompt.rstrip(), 1) for prompt in asked.prompts])
+        whole = await _all([self._post(base, text, 1, return_token_ids=True) for text in texts])
         width = len(asked.choices)
-        sums = [_likelihood(answer, prefixes[place // width]) for place, answer in enumerate(found)]
+        return [
+            _Choice(
+                tuple(answer["choices"][0]["prompt_token_ids"]), bare[place // width]["usage"]["prompt_tokens"]
+            )
+            for place, answer in enumerate(whole)
+        ]
+
+    async def _likelihoods(self, model: str, choices: list[_Choice]) -> CandidateAnswers:
+        """Asks for the log-probability of each token of each choice, as the only one allowed to come next.
+
+        vLLM's ``prompt_logprobs`` would need one request a choice, but with LoRA on a CPU it kills the engine.
+        """
+        steps = list(dict.fromkeys(step for choice in choices for step in choice.steps))
+        found = await _all([self._post(model, list(step[:-1]), 1, **_forced(step[-1])) for step in steps])
+        logprobs = [answer["choices"][0]["logprobs"]["token_logprobs"][0] for answer in found]
+        known = dict(zip(steps, logprobs, strict=True))
+        sums = [float(sum(known[step] for step in choice.steps)) for choice in choices]
+        width = len(self._asked.choices or ())
         rows = [sums[start : start + width] for start in range(0, len(sums), width)]
         return CandidateAnswers(model=model, likelihoods=rows, **_usage(found))
 
-    async def _post(self, model: str, prompt: str, max_tokens: int, **fields: object) -> dict[str, Any]:
+    async def _post(
+        self, model: str, prompt: str | list[int], max_tokens: int, **fields: object
+    ) -> dict[str, Any]:
         chat = self._asked.chat
         asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
         route: Route = "chat/completions" if chat else "completions"
@@ -149,7 +186,7 @@ class _Batch:
             answer = await self._engine.post(route, body)
             data = await answer.read()
         if 400 <= answer.status < 500:
-            raise InvalidInput(f"the engine refuses a prompt of {len(prompt)} characters: {_words(data)}")
+            raise InvalidInput(f"the engine refuses a prompt: {_words(data)}")
         if answer.status != 200:
             raise EngineError(f"the engine answered with status {answer.status}: {_words(data)}")
         found: dict[str, Any] = json.loads(data)
@@ -176,10 +213,8 @@ def _continued(prompt: str, choice: str) -> str:
     return bare + (prompt[len(bare) :] or " ") + choice
 
 
-def _likelihood(answer: dict[str, Any], prefix: int) -> float:
-    """The log-likelihood, in nats, of the prompt's tokens behind the first ``prefix``."""
-    behind = answer["choices"][0]["prompt_logprobs"][prefix:]
-    return float(sum(next(iter(token.values()))["logprob"] for token in behind))
+def _forced(token: int) -> dict[str, object]:
+    return {"allowed_token_ids": [token], "logprobs": 0}
 
 
 def _text(answer: dict[str, Any]) -> str:
