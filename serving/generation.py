@@ -108,7 +108,7 @@ def parse_request(route: Route, body: dict[str, object]) -> GenerationRequest:
 
 @dataclass(frozen=True)
 class PromptRead:
-    """What reading the prompt gave: its tokens and, if asked for, the log-probability in nats of the forced one."""
+    """The prompt, read: its tokens and, if asked for, the log-probability in nats of the forced one."""
 
     tokens: tuple[int, ...]
     logprob: float | None = None
