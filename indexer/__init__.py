@@ -3,7 +3,9 @@
 from indexer.adapter import Adapter, read_adapter
 from indexer.base_models import BaseModels, KnownBase
 from indexer.bulk import Report, Submission, cached_specification, ingest
+from indexer.evaluations import lm_eval_signals, model_card_signals
 from indexer.indexer import Indexer, make_entry
+from indexer.measured_tasks import MeasuredTasks
 from indexer.store import AdapterStore
 
 __all__ = [
@@ -12,10 +14,13 @@ __all__ = [
     "BaseModels",
     "Indexer",
     "KnownBase",
+    "MeasuredTasks",
     "Report",
     "Submission",
     "cached_specification",
     "ingest",
+    "lm_eval_signals",
     "make_entry",
+    "model_card_signals",
     "read_adapter",
 ]

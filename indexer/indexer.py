@@ -1,12 +1,25 @@
 """From a provider's adapter, card and specification to a learnware in the catalogue."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from catalogue import Card, Catalogue, CatalogueSettings, Entry, Filter, Learnware, Match, description_of
+from catalogue import (
+    Card,
+    Catalogue,
+    CatalogueSettings,
+    Entry,
+    Filter,
+    Learnware,
+    Match,
+    Signal,
+    description_of,
+    join_signals,
+)
 from catalogue.contract import MAX_LIMIT
 from indexer.adapter import Adapter, read_adapter
 from indexer.base_models import BaseModels
+from indexer.measured_tasks import FOLDER, MeasuredTasks
 from indexer.store import AdapterStore
 from specification import VIEWS, Encoder, Specification
 from specification.errors import InvalidInput
@@ -20,6 +33,7 @@ class Indexer:
         self.store = store
         self.bases = bases
         self.encoder = encoder
+        self.measured = MeasuredTasks(store.root / FOLDER)
 
     def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
         """Takes one learnware in; when it returns, artefact and point are durable and visible.
@@ -44,6 +58,28 @@ class Indexer:
         if known != learnware:
             self.catalogue.upsert([make_entry(learnware, specification, self.catalogue.settings, self.encoder)])
         return learnware
+
+    def attach(self, learnware: Learnware, signals: Sequence[Signal]) -> Learnware:
+        """Adds quality signals to a learnware that was read from the catalogue; returns the new record.
+
+        Raises:
+            NotFound: the learnware was removed meanwhile. TooLarge: more signals than a record holds.
+        """
+        specification = Specification.from_bytes(self.catalogue.specification_file(learnware))
+        quality = join_signals(learnware.quality, signals)
+        rated = learnware.model_copy(update={"quality": quality})
+        self.catalogue.upsert([make_entry(rated, specification, self.catalogue.settings, self.encoder)])
+        return rated
+
+    def measure(self, task: Specification) -> str:
+        """Keeps the specification of a task that signals name, and returns its digest.
+
+        Raises:
+            Incomparable: it was made by another encoder than the catalogue's.
+        """
+        self.catalogue.settings.encoder.require(task.section.encoder)
+        self.measured.put(task)
+        return task.digest
 
     def _record(
         self, adapter: Adapter, specification: Specification, card: Card, known: Learnware | None

@@ -4,7 +4,7 @@ The command line uses it while another process holds the catalogue's folder.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -12,13 +12,23 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import ValidationError
 
-from catalogue import EVERYTHING, Card, Filter, Learnware, Page
+from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal
 from indexer.adapter import check_folder
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Ranking
 from serving.tasks import TASK_ID_LENGTH, Task
 from serving.trial_wire import Answers, CandidateField, Questions, TrialOutcome
-from serving.wire import PAGE, RANKING, ErrorAnswer, FacetCounts, encodable, error_code, filter_text
+from serving.wire import (
+    PAGE,
+    RANKING,
+    SIGNALS,
+    ErrorAnswer,
+    FacetCounts,
+    MeasuredTask,
+    encodable,
+    error_code,
+    filter_text,
+)
 from specification import Specification
 from specification.errors import DockError, EngineError, InvalidInput, NotFound
 
@@ -85,6 +95,15 @@ class DockClient:
             for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
                 form[name] = files.enter_context((adapter / file).open("rb"))
             return self._request("POST", "/learnwares", Learnware.model_validate_json, files=form)
+
+    def measure(self, task: Specification) -> str:
+        """See ``Indexer.measure``."""
+        return self._send("/measured-tasks", MeasuredTask.model_validate_json, task).digest
+
+    def attach(self, name: str, signals: Sequence[Signal]) -> Learnware:
+        """Adds quality signals to a learnware by id or name, see ``Indexer.attach``."""
+        body = SIGNALS.dump_json(tuple(signals))
+        return self._request("POST", f"{_path_of(name)}/quality", Learnware.model_validate_json, content=body)
 
     def register_task(self, task: Specification) -> Task:
         """Registers a task; its id can be sent as ``model="task:<id>"``."""

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from catalogue import Card, Learnware, Page, parse_card, parse_filter
 from catalogue.contract import MAX_LIMIT
+from catalogue.learnware import describe
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Mixture
 from retriever.decision import MAX_UNKNOWN
@@ -20,7 +22,7 @@ from serving.parts import GatewayParts, Parts
 from serving.requests import limited, read_body
 from serving.routing import find_learnware
 from serving.tasks import TASK_ID_LENGTH, Part, Task
-from serving.wire import PAGE, RANKING, FacetCounts, parse_object
+from serving.wire import PAGE, RANKING, SIGNALS, FacetCounts, MeasuredTask, parse_object
 from specification import MAX_SPECIFICATION_BYTES, Specification
 from specification.errors import DockError, InvalidInput, NotFound, TooLarge
 
@@ -80,6 +82,27 @@ async def submit_learnware(request: Request, parts: Parts) -> Learnware:
                 return await run_in_threadpool(_submit, parts, Path(folder), specification, card)
     finally:
         await form.close()
+
+
+@router.post("/learnwares/{reference}/quality")
+async def attach_quality(request: Request, parts: Parts, reference: str) -> Learnware:
+    """Adds quality signals, a JSON array, to a learnware by id or name."""
+    data = await read_body(request, MAX_CARD_BYTES)
+    try:
+        signals = SIGNALS.validate_json(data)
+    except ValidationError as error:
+        raise InvalidInput(f"quality signals: {describe(error)}") from None
+    async with parts.writing:
+        return await run_in_threadpool(lambda: parts.indexer.attach(_required(parts, reference), signals))
+
+
+@router.post("/measured-tasks")
+async def keep_measured_task(request: Request, parts: Parts) -> MeasuredTask:
+    """Keeps the specification of a task that quality signals name by its digest."""
+    data = await read_body(request, MAX_SPECIFICATION_BYTES)
+    specification = await run_in_threadpool(Specification.from_bytes, data)
+    async with parts.writing:
+        return MeasuredTask(digest=await run_in_threadpool(parts.indexer.measure, specification))
 
 
 @router.post("/search")

@@ -6,12 +6,22 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from catalogue import Filter, Learnware, Match, Page
+from catalogue import Filter, Learnware, Match, Page, Signal
+from catalogue.quality import Signals
 from retriever import Ranking
 from specification.errors import DockError, InvalidInput
 
 PAGE: TypeAdapter[Page] = TypeAdapter(Page)
 RANKING: TypeAdapter[Ranking] = TypeAdapter(Ranking)
+SIGNALS: TypeAdapter[tuple[Signal, ...]] = TypeAdapter(Signals)
+
+
+class MeasuredTask(BaseModel):
+    """The digest under which a measured task's specification was kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
 
 
 class ModelEntry(BaseModel):

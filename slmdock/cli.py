@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from catalogue import ServerAddress
-from slmdock import catalogue_commands, output, serving_commands, trial_commands
+from slmdock import catalogue_commands, output, quality_command, serving_commands, trial_commands
 from slmdock.context import Context
 from slmdock.dock import DockConfig, default_folder
 from specification import DEFAULT_ENCODER
@@ -31,6 +31,7 @@ for command in (
     catalogue_commands.spec,
     catalogue_commands.submit,
     catalogue_commands.ingest,
+    quality_command.quality,
     catalogue_commands.search,
     catalogue_commands.show,
     serving_commands.serve,

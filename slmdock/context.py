@@ -1,10 +1,11 @@
 """What every command needs: the options before the command's name, and the dock they lead to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from catalogue import Card, Filter, Learnware, Page
+from catalogue import Card, Filter, Learnware, Page, Signal
 from retriever import Ranking
 from slmdock.dock import Dock, DockConfig, announced
 from specification import Encoder, SentenceEncoder, Specification
@@ -18,6 +19,10 @@ class DockAccess(Protocol):
     """What commands ask of a dock: the same in this process and through a gateway's HTTP interface."""
 
     def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware: ...
+
+    def measure(self, task: Specification) -> str: ...
+
+    def attach(self, name: str, signals: Sequence[Signal]) -> Learnware: ...
 
     def search(self, task: Specification, limit: int, where: Filter) -> Ranking: ...
 

@@ -11,13 +11,25 @@ serving.json where the gateway listens, while it does
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from catalogue import Card, Catalogue, CatalogueSettings, Filter, Learnware, Page, ServerAddress, open_catalogue
+from catalogue import (
+    Card,
+    Catalogue,
+    CatalogueSettings,
+    Filter,
+    Learnware,
+    Page,
+    ServerAddress,
+    Signal,
+    open_catalogue,
+)
 from catalogue.learnware import is_id
-from indexer import AdapterStore, BaseModels, Indexer
+from indexer import AdapterStore, BaseModels, Indexer, MeasuredTasks
+from indexer.measured_tasks import FOLDER
 from retriever import LiveWhitening, Ranking, Retriever
 from specification import DEFAULT_ENCODER, Encoder, SentenceEncoder, Specification
 from specification.errors import CatalogueError, NotFound
@@ -91,7 +103,8 @@ class Dock:
 
     @cached_property
     def retriever(self) -> Retriever:
-        retriever = Retriever(self.catalogue, self.encoder)
+        measured = MeasuredTasks(self.config.folder / "store" / FOLDER)
+        retriever = Retriever(self.catalogue, self.encoder, measured=measured.get)
         retriever.whitening = LiveWhitening(self.catalogue, self.config.folder / WHITENING_FILE)
         return retriever
 
@@ -107,6 +120,14 @@ class Dock:
     def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
         """See ``Indexer.submit``."""
         return self.indexer.submit(adapter, specification, card)
+
+    def measure(self, task: Specification) -> str:
+        """See ``Indexer.measure``."""
+        return self.indexer.measure(task)
+
+    def attach(self, name: str, signals: Sequence[Signal]) -> Learnware:
+        """Adds quality signals to a learnware by id or name, see ``Indexer.attach``."""
+        return self.indexer.attach(self.learnware(name), signals)
 
     def search(self, task: Specification, limit: int, where: Filter) -> Ranking:
         """See ``Retriever.search``."""

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from catalogue import Learnware
+from catalogue import Learnware, Signal
 from retriever import Mixture, Ranking
 from serving.trial_run import TrialReport
 from specification import Specification
@@ -64,20 +64,31 @@ def learnware_details(learnware: Learnware) -> Table:
     """One learnware, a field a line."""
     table = Table(show_header=False, box=None)
     for name, value in learnware.model_dump().items():
-        shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+        shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        if name == "quality":
+            shown = "\n".join(map(signal_line, learnware.quality))
         if name == "created":
             shown = f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC"
         table.add_row(Text(name.replace("_", " "), style="bold"), Text(shown or "-"))
     return table
 
 
+def signal_line(signal: Signal) -> str:
+    """A quality signal in words."""
+    subject = "base model's " if signal.subject == "base" else ""
+    what = " ".join(part for part in (signal.task, signal.metric) if part)
+    return f"{subject}{signal.kind} {what}: {signal.value:g} ({signal.source})"
+
+
 def ranking_table(ranking: Ranking) -> Table:
-    """Ranked learnwares with fit, p-value and distance."""
-    table = Table("", Column("learnware", overflow="fold"), "fit", "p", "MMD", "domain", "description", box=None)
+    """Ranked learnwares with fit, p-value, distance and expectation."""
+    columns = ("fit", "p", "MMD", "expected", "domain", "description")
+    table = Table("", Column("learnware", overflow="fold"), *columns, box=None)
     for place, item in enumerate(ranking.ranked, 1):
         distance = "-" if isnan(item.mmd) else f"{item.mmd:.3f}"
+        expected = "-" if item.expected is None else f"{item.expected:+.2f}"
         table.add_row(
-            str(place), Text(item.learnware.name), f"{item.fit:.3f}", f"{item.p_value:.3f}", distance,
+            str(place), Text(item.learnware.name), f"{item.fit:.3f}", f"{item.p_value:.3f}", distance, expected,
             Text(item.learnware.domain), Text(item.learnware.description),
         )  # fmt: skip
     return table

@@ -247,3 +247,13 @@ def test_a_filter_that_is_too_long_or_unprintable_is_refused(text: str) -> None:
 def test_a_bad_filter_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(InvalidInput, match="filter"):
         parse_filter(text)
+
+
+def test_quality_signals_come_back_as_they_were(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    signals = [
+        {"kind": "capability", "task": f"t{number}", "value": number / 7, "examples": 970, "source": "x"}
+        for number in range(100)
+    ]
+    entry = make_entry(1, quality=signals)
+    catalogue.upsert([entry])
+    assert catalogue.get([entry.learnware.id]) == [entry.learnware]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import Card, Entry
+from catalogue import Card, Entry, Signal
 from indexer import Indexer
 from specification import Specification, specify
 from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput
@@ -105,3 +105,27 @@ def test_a_lost_artefact_is_restored_by_submitting_again(
 def test_a_name_that_could_be_mistaken_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         Card(name=name)
+
+
+def test_attached_signals_outlive_a_new_card(
+    indexer: Indexer, adapter: Path, specifications: list[Specification]
+) -> None:
+    learnware = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    signal = Signal(kind="capability", task="crops", value=0.7, source="a file")
+    rated = indexer.attach(learnware, [signal])
+    assert rated.quality == (signal,)
+    assert indexer.catalogue.get([learnware.id]) == [rated]
+    again = indexer.submit(adapter, specifications[1], Card(name="wheat", description="Wheat, and nothing else"))
+    assert again.quality == (signal,)
+
+
+def test_a_measured_task_is_kept(indexer: Indexer, specifications: list[Specification]) -> None:
+    digest = indexer.measure(specifications[0])
+    found = indexer.measured.get(digest)
+    assert found is not None
+    assert found.to_bytes() == specifications[0].to_bytes()
+    assert indexer.measured.get("0" * 64) is None
+    assert indexer.measured.get("../x") is None
+    with pytest.raises(Incomparable):
+        indexer.measure(make_specification(1))
+    assert list(indexer.store.ids()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from catalogue import Card, Learnware, parse_filter
+from catalogue import Card, Learnware, Signal, parse_filter
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from serving import DockClient, GatewayParts, TaskStore
 from specification.errors import EngineError, InvalidAdapter, InvalidInput, NotFound, TooLarge
@@ -175,3 +175,19 @@ def test_a_server_that_is_no_dock(answer: httpx.Response, sketch: Sketch) -> Non
         for call in calls:
             with pytest.raises(EngineError, match="what answers at http://stranger is no dock"):
                 call()
+
+
+def test_attaches_quality(
+    writer: DockClient, empty_dock: TinyDock, adapters: dict[str, Path], sketch: Sketch
+) -> None:
+    learnware = writer.submit(adapters["law"], sketch("law"), Card(name="law"))
+    digest = writer.measure(sketch("cooking"))
+    assert empty_dock.indexer.measured.get(digest) is not None
+    signal = Signal(kind="capability", task="bar exam", value=0.25, specification=digest, source="a file")
+    rated = writer.attach("law", [signal])
+    assert rated == learnware.model_copy(update={"quality": (signal,)})
+    assert empty_dock.indexer.catalogue.get([learnware.id]) == [rated]
+    with pytest.raises(NotFound, match="nobody"):
+        writer.attach("nobody", [signal])
+    with pytest.raises(TooLarge, match="quality signals"):
+        writer.attach("law", [signal.model_copy(update={"task": f"t{n}"}) for n in range(200)])
