@@ -33,7 +33,8 @@ def log_likelihoods(prompt: Floats, sketches: Sequence[Sketch], whitening: White
     known = [sketch for _, sketch in sketches if sketch is not None]
     if known:
         sizes = np.array([sketch.section.sample_size for sketch in known], dtype=np.float64)
-        scores[found] = whitening.log_likelihoods(prompt, np.stack([sketch.mean for sketch in known]), sizes)
+        means = np.stack([sketch.mean for sketch in known])
+        scores[found] = whitening.log_likelihoods(prompt[None], means, sizes)[0]
     return scores
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from specification.encoder import EncoderIdentity
 from specification.kernel import Floats
@@ -67,14 +68,14 @@ class Whitening:
         lower = np.linalg.cholesky(np.linalg.inv(shrunk))
         return cls(lower.astype(np.float32), _space(encoder), learnwares, freedom)
 
-    def log_likelihoods(self, prompt: Floats, means: Floats, sizes: Doubles) -> Doubles:
-        """Returns float64 [c]: the log density of ``prompt`` [d] under c learnwares, up to a shared constant.
+    def log_likelihoods(self, prompts: Floats, means: Floats, sizes: Doubles) -> Doubles:
+        """Returns float64 [n, c]: the log density of n prompts under c learnwares, up to a shared constant.
 
-        ``means`` is float32 [c, d], ``sizes`` [c] the number of texts behind each.
+        ``prompts`` is float32 [n, d], ``means`` [c, d], ``sizes`` [c] the number of texts behind each.
         """
-        squared = (((means - prompt) @ self.transform) ** 2).sum(axis=1, dtype=np.float64)
+        squared = cdist(prompts @ self.transform, means @ self.transform, "sqeuclidean")
         wider = 1 + 1 / sizes
-        result: Doubles = -0.5 * (squared / wider + len(prompt) * np.log(wider))
+        result: Doubles = -0.5 * (squared / wider + prompts.shape[1] * np.log(wider))
         return result
 
     def to_bytes(self) -> bytes:

@@ -28,7 +28,7 @@ def test_likelihoods_agree_with_the_predictive_density_written_out() -> None:
     whitening = Whitening.estimate(parts, IDENTITY, 30)
     prompt = parts[3].points[0]
     means, sizes = np.stack([part.mean for part in parts]), np.array([2.0, 9.0, 500.0] * 10)
-    found = whitening.log_likelihoods(prompt, means, sizes)
+    found = whitening.log_likelihoods(prompt[None], means, sizes)[0]
     shrunk = covariance(parts)
     written = [
         multivariate_normal.logpdf(prompt, mean, shrunk * (1 + 1 / size))
