@@ -19,6 +19,7 @@ from catalogue.keywords import Keywords, query_keywords
 from catalogue.learnware import NAME_PATTERN, Learnware
 from catalogue.schema import SPECIFICATION_VECTOR
 from specification import (
+    PROJECTED,
     EncoderIdentity,
     FeatureMap,
     ReducedSet,
@@ -30,7 +31,7 @@ from specification import (
 )
 from specification.errors import InvalidInput, NotFound
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_LIMIT = 10_000
 SCROLL_PAGE = 1000
 MAX_BATCH = 10_000
@@ -66,13 +67,19 @@ class CatalogueSettings(BaseModel):
         """The length of the vectors that single prompts are matched with."""
         return views_dimension(self.encoder.dimension)
 
+    @property
+    def parameter_dimension(self) -> int:
+        """The length of projected parameter vectors."""
+        return PROJECTED
+
 
 @dataclass(frozen=True)
 class Entry:
     """One learnware on its way in: record, specification, and the vectors to be searched.
 
     ``vector`` is float32 of shape [feature_map.dimension]; ``text_vector`` float32 [text_dimension];
-    ``prompt_vector`` float32 [prompt_dimension], None where the specification has no section for prompts.
+    ``prompt_vector`` float32 [prompt_dimension] and ``parameter_vector`` float32 [parameter_dimension] are None
+    where the specification has no section for prompts or no parameters.
     """
 
     learnware: Learnware
@@ -80,6 +87,7 @@ class Entry:
     vector: Vector
     text_vector: Vector
     prompt_vector: Vector | None = None
+    parameter_vector: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -165,9 +173,9 @@ class Catalogue(ABC):
     ) -> list[Hit]:
         """Returns the points nearest to ``vector`` in one of the vector spaces, ties broken by id.
 
-        ``using`` names the space, ``SPECIFICATION_VECTOR`` or ``PROMPT_VECTOR``; points without a vector in it
-        are not found. ``score`` is the Euclidean distance. ``exact`` scans everything; otherwise the engine's
-        index answers.
+        ``using`` names the space, ``SPECIFICATION_VECTOR``, ``PROMPT_VECTOR`` or ``PARAMETER_VECTOR``; points
+        without a vector in it are not found. ``score`` is the Euclidean distance. ``exact`` scans everything;
+        otherwise the engine's index answers.
         """
 
     @abstractmethod
@@ -253,6 +261,7 @@ class Catalogue(ABC):
             ("vector", entry.vector, self.settings.feature_map.dimension),
             ("text_vector", entry.text_vector, self.settings.text_dimension),
             ("prompt_vector", entry.prompt_vector, self.settings.prompt_dimension),
+            ("parameter_vector", entry.parameter_vector, self.settings.parameter_dimension),
         ):
             if vector is not None:
                 _check_vector(f"learnware {name}: {label}", vector, length)

@@ -24,6 +24,7 @@ from catalogue.learnware import Learnware, describe
 from catalogue.schema import (
     INDEXES,
     KEYWORD_VECTOR,
+    PARAMETER_VECTOR,
     PROMPT_VECTOR,
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
@@ -260,6 +261,7 @@ def _config(settings: CatalogueSettings) -> edge.EdgeConfig:
         vectors={
             SPECIFICATION_VECTOR: edge.EdgeVectorParams(settings.feature_map.dimension, edge.Distance.Euclid),
             PROMPT_VECTOR: edge.EdgeVectorParams(settings.prompt_dimension, edge.Distance.Euclid),
+            PARAMETER_VECTOR: edge.EdgeVectorParams(settings.parameter_dimension, edge.Distance.Euclid),
             TEXT_VECTOR: edge.EdgeVectorParams(settings.text_dimension, edge.Distance.Cosine),
         },
         sparse_vectors={KEYWORD_VECTOR: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
@@ -291,6 +293,8 @@ def _point(entry: Entry) -> edge.Point:
     }
     if entry.prompt_vector is not None:
         vectors[PROMPT_VECTOR] = entry.prompt_vector.tolist()
+    if entry.parameter_vector is not None:
+        vectors[PARAMETER_VECTOR] = entry.parameter_vector.tolist()
     return edge.Point(point_id(entry.learnware.id), vectors, entry.learnware.model_dump(mode="json"))
 
 

@@ -11,6 +11,7 @@ from specification.errors import CatalogueError, InvalidInput
 COLLECTION = "learnwares"
 SPECIFICATION_VECTOR = "specification"
 PROMPT_VECTOR = "prompt"
+PARAMETER_VECTOR = "parameters"
 TEXT_VECTOR = "text"
 KEYWORD_VECTOR = "keywords"
 INDEXES = {

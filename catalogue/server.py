@@ -20,6 +20,7 @@ from catalogue.schema import (
     COLLECTION,
     INDEXES,
     KEYWORD_VECTOR,
+    PARAMETER_VECTOR,
     PROMPT_VECTOR,
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
@@ -82,6 +83,9 @@ class ServerCatalogue(Catalogue):
                 ),
                 PROMPT_VECTOR: models.VectorParams(
                     size=settings.prompt_dimension, distance=models.Distance.EUCLID
+                ),
+                PARAMETER_VECTOR: models.VectorParams(
+                    size=settings.parameter_dimension, distance=models.Distance.EUCLID
                 ),
                 TEXT_VECTOR: models.VectorParams(size=settings.text_dimension, distance=models.Distance.COSINE),
             },
@@ -223,6 +227,8 @@ def _point(entry: Entry) -> models.PointStruct:
     }
     if entry.prompt_vector is not None:
         vectors[PROMPT_VECTOR] = entry.prompt_vector.tolist()
+    if entry.parameter_vector is not None:
+        vectors[PARAMETER_VECTOR] = entry.parameter_vector.tolist()
     return models.PointStruct(id=point_id(entry.learnware.id), vector=vectors, payload=payload)
 
 

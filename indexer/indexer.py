@@ -112,11 +112,12 @@ def make_entry(
 
     A prompt section of other views than this program's is kept in the file and not searched by.
     """
-    prompt = specification.prompt
+    prompt, parameters = specification.prompt, specification.parameters
     return Entry(
         learnware=learnware,
         specification=specification,
         vector=settings.feature_map.embed(specification.reduced_set),
         text_vector=encoder.encode([description_of(learnware)])[0],
         prompt_vector=prompt.mean if prompt is not None and prompt.section.views == VIEWS else None,
+        parameter_vector=None if parameters is None else parameters.projection,
     )

@@ -18,6 +18,8 @@ class Ranked:
     ``expected`` is the learnware's expected standing on the task and ``deviation`` its standard deviation, in
     standard deviations of the learnwares' scores on a task, 0 being the middle (``retriever.quality``);
     ``measured`` is how many measured tasks speak in it. All three are None for a single prompt.
+    ``parameters`` is the cosine of the parameter vectors, None where not both have comparable ones, and
+    ``distance`` what MMD and it make together (``retriever.parameter_match``), None where no candidate has one.
     """
 
     learnware: Learnware
@@ -27,6 +29,13 @@ class Ranked:
     deviation: float | None = None
     measured: float | None = None
     p_value: float = nan
+    parameters: float | None = None
+    distance: float | None = None
+
+    @property
+    def apart(self) -> float:
+        """The distance that orders by match: the fused one, or the MMD where there is none."""
+        return self.mmd if self.distance is None else self.distance
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from retriever.decision import Decision, Mixture, Ranked, Ranking
 from retriever.live_whitening import LiveWhitening
 from retriever.measurements import FindTask, Measurements, no_task, noise
 from retriever.mixture import UNKNOWN_SCORE, Candidate, assign, mixture_of, prompt_scores, remainder
+from retriever.parameter_match import nearest_by_parameters, with_parameters
 from retriever.prompt_match import fits, log_likelihoods, order, read_sketch
 from retriever.quality import nearest_ones
 from retriever.separation import MIN_WEIGHT
@@ -73,8 +74,9 @@ class Retriever:
         Match is the exact MMD to the task's specification; the fit is 1 - MMD²/(‖μ_P‖²+‖μ_Q‖²). The nearest
         learnware comes first if it is near at all. Among those that cannot be told from it, and among all where
         none is near, the higher expectation comes first (``retriever.quality``). Without quality signals the
-        order is that of the MMD; ties go to the smaller id. The mixture is taken from all candidates, whatever
-        ``limit`` is.
+        order is that of the MMD, fused with the distance of parameter vectors where task and learnware have
+        comparable ones (``retriever.parameter_match``); ties go to the smaller id. The mixture is taken from
+        all candidates, whatever ``limit`` is.
 
         A private task is one noisy point, whose distance to a distribution says most about the distribution's
         width: it is ranked by the cosine μ_Q(x)/‖μ_Q‖, which is its fit, and has no mixture.
@@ -85,7 +87,7 @@ class Retriever:
         """
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(lambda: self._nearest(task.reduced_set, limit, where), read_reduced_set)
+        candidates = self._retrying(lambda: self._near_task(task, limit, where), read_reduced_set)
         ranking = self._ranked(task, candidates, limit, started)
         mixture = None if task.privacy.promised else self._mixture(task, candidates[: self.candidates], where)
         return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
@@ -158,6 +160,13 @@ class Retriever:
         hits = self.catalogue.nearest(vector, max(self.candidates, limit), PUBLISHED & where)
         return self.catalogue.get([hit.id for hit in hits])
 
+    def _near_task(self, task: Specification, limit: int, where: Filter) -> list[Learnware]:
+        """Finds by text, and by parameters those that text did not find."""
+        found = self._nearest(task.reduced_set, limit, where)
+        ids = {item.id for item in found}
+        others = nearest_by_parameters(self.catalogue, task.parameters, max(self.candidates, limit), where)
+        return found + [item for item in others if item.id not in ids]
+
     def _near_prompt(self, meaning: Floats, views: Floats, limit: int, where: Filter) -> list[Learnware]:
         """Finds by prompt section and, for those without one, by text section too."""
         _check_limit(limit)
@@ -204,13 +213,14 @@ class Retriever:
             candidates, match.overlap, match.mmd, expected.mean, expected.deviation, expected.tasks, strict=True
         )
         ranked = [Ranked(item, *map(_rounded, numbers)) for (item, _), *numbers in rows]
+        ranked = with_parameters(self.catalogue, task.parameters, ranked)
         judged = any(item.quality for item, _ in candidates)
         # A learnware's place among the first and its expectation decide only where there are signals.
         keys = {
             item.learnware.id: (not near, -(item.expected or 0)) if judged else ()
             for item, near in zip(ranked, first, strict=True)
         }
-        return sorted(ranked, key=lambda item: (keys[item.learnware.id], item.mmd, item.learnware.id))
+        return sorted(ranked, key=lambda item: (keys[item.learnware.id], item.apart, item.learnware.id))
 
     def _compare(self, task: ReducedSet, candidates: Sequence[Candidate]) -> Comparison:
         gamma = self.catalogue.settings.feature_map.gamma
@@ -318,7 +328,7 @@ def _nothing(threshold: float) -> Decision:
 
 def _quality_note(best: Ranked, nearest: Ranked) -> str:
     """Says for people that quality decided, where it did."""
-    if best.expected is None or nearest.expected is None or best.mmd <= nearest.mmd:
+    if best.expected is None or nearest.expected is None or best.apart <= nearest.apart:
         return ""
     return (
         f"; match cannot tell it from {nearest.learnware.name}, quality on {best.measured:.1f} tasks like this "

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +17,21 @@ from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
 from slmdock.dock import specification_cache
-from specification import NO_PRIVACY, Privacy, Specification, differential_privacy, read_examples, specify
+from specification import (
+    NO_PRIVACY,
+    Example,
+    ParameterVector,
+    Privacy,
+    Recipe,
+    Specification,
+    Tuning,
+    differential_privacy,
+    read_examples,
+    specify,
+)
 from specification.errors import InvalidInput
 from specification.files import read_file
+from specification.parameter_vector import DEFAULT_STEPS, Form
 from specification.privacy import DEFAULT_DELTA
 
 base_app = typer.Typer(
@@ -46,14 +60,29 @@ def spec(
     delta: Annotated[
         float | None, typer.Option(help=f"δ of --epsilon, under 1/n. Default: {DEFAULT_DELTA:g}.")
     ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(help="Add a parameter vector by this proxy model (folder or hub id): Qwen/Qwen2.5-0.5B."),
+    ] = None,
+    proxy_form: Annotated[
+        Form, typer.Option(help="How it is made; adaptive and gradient take one pass.")
+    ] = "adaptive",
+    proxy_steps: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Steps of --proxy-form tuned; default: 400.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a specification from examples, on this machine. The file holds no text."""
     dock: Context = context.obj
     privacy = _privacy(epsilon, delta)
-    texts = [example.text for example in read_examples(examples)]
+    recipe = _recipe(proxy, proxy_form, proxy_steps)
+    if proxy and privacy.promised:
+        raise InvalidInput("--proxy with --epsilon: a parameter vector is not private; leave one of them out")
+    found = read_examples(examples)
     with output.progress_bar("encoding", "texts") as progress:
-        specification = specify(texts, dock.encoder(), size, progress, privacy)
+        specification = specify([each.text for each in found], dock.encoder(), size, progress, privacy)
+    if proxy:
+        specification = replace(specification, parameters=_parameters(found, proxy, recipe))
     target = out or examples.with_suffix(".specification" + SPECIFICATION_SUFFIX)
     try:
         specification.save(target)
@@ -224,6 +253,22 @@ def _warn_of_delta(made: Specification) -> None:
             "one of the texts be published; choose a smaller --delta",
             file=sys.stderr,
         )
+
+
+def _recipe(proxy: str | None, form: Form, steps: int | None) -> Recipe:
+    if proxy is None and (form != "adaptive" or steps is not None):
+        raise InvalidInput("--proxy-form or --proxy-steps without --proxy; name the proxy model")
+    if steps is not None and form != "tuned":
+        raise InvalidInput(f"--proxy-steps with --proxy-form {form}, which takes no steps; choose tuned")
+    return Recipe(form=form, tuning=Tuning(steps=steps or DEFAULT_STEPS) if form == "tuned" else None)
+
+
+def _parameters(examples: Sequence[Example], proxy: str, recipe: Recipe) -> ParameterVector:
+    from specification.proxy import Proxy
+    from specification.proxy_training import specify_parameters
+
+    with output.progress_bar("proxy", "steps" if recipe.tuning else "examples") as progress:
+        return specify_parameters(examples, Proxy(proxy), recipe, progress)
 
 
 def _read_card(file: Path) -> dict[str, Any]:

@@ -167,10 +167,12 @@ def specification_line(specification: Specification) -> str:
 
 def specification_json(specification: Specification) -> dict[str, object]:
     """What a specification says of itself."""
+    parameters = specification.parameters
     return {
         "digest": specification.digest,
         "points": len(specification.reduced_set),
         **specification.section.model_dump(mode="json", exclude_none=True, exclude={"calibration"}),
         "calibrated": specification.section.calibration is not None,
+        "parameters": None if parameters is None else parameters.section.model_dump(mode="json"),
         "privacy": specification.privacy.model_dump(mode="json", exclude_none=True),
     }

@@ -9,12 +9,14 @@ from specification.encoder import Encoder, EncoderIdentity, Progress, no_progres
 from specification.examples import Example, check_examples, read_examples
 from specification.feature_map import FeatureMap
 from specification.kernel import DEFAULT_GAMMA, gaussian
+from specification.parameter_vector import PROJECTED, ParameterVector, ProxyIdentity, Recipe, Tuning
 from specification.privacy import NO_PRIVACY, Privacy, differential_privacy, private_point
 from specification.prompt_sketch import PROMPT_POINTS, PromptSection, PromptSketch
 from specification.record import (
     MAX_SPECIFICATION_BYTES,
     Section,
     Specification,
+    read_parameters,
     read_prompt_sketch,
     read_reduced_set,
     read_section,
@@ -31,6 +33,7 @@ __all__ = [
     "DEFAULT_SIZE",
     "MAX_SPECIFICATION_BYTES",
     "NO_PRIVACY",
+    "PROJECTED",
     "PROMPT_POINTS",
     "SKETCH_VERSION",
     "VIEWS",
@@ -40,14 +43,18 @@ __all__ = [
     "EncoderIdentity",
     "Example",
     "FeatureMap",
+    "ParameterVector",
     "Privacy",
     "Progress",
     "PromptSection",
     "PromptSketch",
+    "ProxyIdentity",
+    "Recipe",
     "ReducedSet",
     "Section",
     "SentenceEncoder",
     "Specification",
+    "Tuning",
     "Whitening",
     "calibrate",
     "check_examples",
@@ -62,6 +69,7 @@ __all__ = [
     "p_values",
     "private_point",
     "read_examples",
+    "read_parameters",
     "read_prompt_sketch",
     "read_reduced_set",
     "read_section",

@@ -4,7 +4,7 @@ DockError
 ├── InvalidInput             the caller sent something unusable; HTTP 400
 │   ├── InvalidExamples      a file of task examples cannot be read
 │   ├── InvalidSpecification a specification file is broken or makes no sense
-│   ├── Incomparable         two specifications come from different encoders
+│   ├── Incomparable         two specifications come from different encoders or proxies
 │   ├── InvalidAdapter       an adapter folder fails a check at the door
 │   ├── TooLarge             an input exceeds its size limit; HTTP 413
 │   └── NotFound             the named thing does not exist; HTTP 404
@@ -12,6 +12,7 @@ DockError
 │   ├── CatalogueLocked      another process holds the catalogue's folder
 │   └── CatalogueFormat      the catalogue was written by another format version
 ├── EncoderError             the sentence encoder cannot be loaded or run; HTTP 503
+├── ProxyError               the proxy model cannot be loaded or run; HTTP 503
 └── EngineError              the serving engine cannot be started or does not answer; HTTP 503
 
 A message names the thing, both values or the cure; on the command line the exit code is 2.
@@ -42,7 +43,7 @@ class InvalidSpecification(InvalidInput):
 
 
 class Incomparable(InvalidInput):
-    """Two specifications were made by different encoders."""
+    """Two specifications were made by different encoders, or two parameter vectors in different ways."""
 
 
 class InvalidAdapter(InvalidInput):
@@ -82,6 +83,13 @@ class EncoderError(DockError):
 
     status = 503
     kind = "encoder_unavailable"
+
+
+class ProxyError(DockError):
+    """The proxy model that parameter vectors are made with cannot be loaded or does not run."""
+
+    status = 503
+    kind = "proxy_unavailable"
 
 
 class EngineError(DockError):

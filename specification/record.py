@@ -26,6 +26,7 @@ from specification.calibration import Calibration
 from specification.encoder import EncoderIdentity
 from specification.errors import InvalidSpecification, TooLarge
 from specification.files import read_file, write_atomically
+from specification.parameter_vector import ParameterSection, ParameterVector
 from specification.privacy import NO_PRIVACY, Privacy
 from specification.prompt_sketch import PromptSection, PromptSketch
 from specification.reduced_set import MAX_SIZE, ReducedSet
@@ -37,6 +38,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4
 TENSORS: dict[str, dict[str, str]] = {
     "text": {"points": "F16", "weights": "F32"},
     "prompt": {"points": "F16"},
+    "parameters": {"vector": "F16"},
 }
 """The tensors of each section and their types."""
 WEIGHT_TOLERANCE = 1e-3
@@ -70,6 +72,7 @@ class Sections(BaseModel):
 
     text: Section
     prompt: PromptSection | None = None
+    parameters: ParameterSection | None = None
 
 
 class Document(BaseModel):
@@ -92,6 +95,7 @@ class Specification:
     section: Section
     privacy: Privacy = NO_PRIVACY
     prompt: PromptSketch | None = None
+    parameters: ParameterVector | None = None
 
     @property
     def sample_size(self) -> int:
@@ -135,7 +139,7 @@ class Specification:
         section = document.sections.text
         reduced = _checked_reduced_set(tensors, section)
         _check_privacy(document, reduced)
-        return cls(reduced, section, document.privacy, _prompt(document, tensors))
+        return cls(reduced, section, document.privacy, _prompt(document, tensors), _parameters(document, tensors))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file so that a crash leaves either the old file or the new one."""
@@ -152,13 +156,16 @@ class Specification:
 
     def _document(self) -> Document:
         prompt = None if self.prompt is None else self.prompt.section
-        return Document(sections=Sections(text=self.section, prompt=prompt), privacy=self.privacy)
+        parameters = None if self.parameters is None else self.parameters.section
+        sections = Sections(text=self.section, prompt=prompt, parameters=parameters)
+        return Document(sections=sections, privacy=self.privacy)
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
         return {
             "text.points": self.reduced_set.points.astype(DTYPES["F16"]),
             "text.weights": self.reduced_set.weights.astype(DTYPES["F32"]),
             **({} if self.prompt is None else _named("prompt", self.prompt.tensors())),
+            **({} if self.parameters is None else _named("parameters", self.parameters.tensors())),
         }
 
 
@@ -182,12 +189,28 @@ def read_prompt_sketch(data: bytes) -> PromptSketch | None:
     return PromptSketch(points.astype(np.float32), section)
 
 
+def read_parameters(data: bytes) -> ParameterVector | None:
+    """Reads only the parameter vector of a file that was checked before it was stored; None if it has none."""
+    section = _read_document(data).sections.parameters
+    if section is None:
+        return None
+    values = safetensors.numpy.load(data)["parameters.vector"]
+    return ParameterVector(values.astype(np.float32), section)
+
+
 def _prompt(document: Document, tensors: Mapping[str, NDArray[Any]]) -> PromptSketch | None:
     section = document.sections.prompt
     if section is None:
         return None
     points = {"points": tensors["prompt.points"]}
     return PromptSketch.read(section, points, document.sections.text.encoder.dimension)
+
+
+def _parameters(document: Document, tensors: Mapping[str, NDArray[Any]]) -> ParameterVector | None:
+    section = document.sections.parameters
+    if section is None:
+        return None
+    return ParameterVector.read(section, {"vector": tensors["parameters.vector"]})
 
 
 def _named(section: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

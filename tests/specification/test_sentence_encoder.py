@@ -8,7 +8,7 @@ import pytest
 
 from specification import SentenceEncoder, Specification, specify
 from specification.errors import EncoderError, InvalidExamples
-from specification.sentence_encoder import _digest
+from specification.model_folder import digest_of
 
 
 def test_gives_unit_vectors_in_order_whatever_the_batch(encoder: SentenceEncoder) -> None:
@@ -32,7 +32,7 @@ def test_another_pooling_is_another_encoder(encoder: SentenceEncoder, tmp_path: 
     folder = shutil.copytree(encoder._folder, tmp_path / "model")
     file = folder / "1_Pooling" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"pooling_mode_cls_token": True}))
-    assert _digest(folder) != encoder.identity.weights_sha256
+    assert digest_of(folder) != encoder.identity.weights_sha256
 
 
 def test_pickled_weights_are_refused(encoder: SentenceEncoder, tmp_path: Path) -> None:
