@@ -20,7 +20,16 @@ from benchmarks.report import arguments, finish, progress_bar, table
 from benchmarks.routing_sets import Texts, by_file, by_source
 from benchmarks.shelf import CachedEncoder, identify, shelve
 from retriever import Retriever
-from specification import PromptSketch, ReducedSet, SentenceEncoder, Whitening, compare, join_views, specify
+from specification import (
+    PromptSketch,
+    ReducedSet,
+    SentenceEncoder,
+    Whitening,
+    compare,
+    join_views,
+    reduce,
+    specify,
+)
 from specification.kernel import Floats
 from specification.views import LAYOUT, WORDS
 
@@ -93,7 +102,7 @@ def _nearest_mean(split: Split) -> NDArray[np.float64]:
 
 def _rkhs_cosine(split: Split) -> NDArray[np.float64]:
     width = split.encoder.identity.dimension
-    sets = [specify(own, split.encoder).reduced_set for own in split.examples.values()]
+    sets = [reduce(own[:, :width]) for own in split.shown]
     one = np.ones(1, dtype=np.float32)
     return np.stack(
         [compare(ReducedSet(asked[None, :width], one), sets).cosine for asked in np.concatenate(split.asked)]

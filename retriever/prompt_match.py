@@ -11,8 +11,7 @@ from specification import (
     ReducedSet,
     Whitening,
     compare,
-    read_prompt_sketch,
-    read_reduced_set,
+    read_sketches,
 )
 from specification.kernel import Floats
 
@@ -22,8 +21,8 @@ Doubles = NDArray[np.float64]
 
 def read_sketch(file: bytes) -> Sketch:
     """Reads what a prompt is compared with from a stored specification file."""
-    prompt = read_prompt_sketch(file)
-    return read_reduced_set(file), prompt if prompt is not None and prompt.section.views == VIEWS else None
+    reduced, prompt = read_sketches(file)
+    return reduced, prompt if prompt is not None and prompt.section.views == VIEWS else None
 
 
 def log_likelihoods(prompt: Floats, sketches: Sequence[Sketch], whitening: Whitening) -> Doubles:

@@ -155,10 +155,13 @@ class Retriever:
         return self.catalogue.get([hit.id for hit in hits])
 
     def _nearest(self, task: ReducedSet, limit: int, where: Filter) -> list[Learnware]:
+        return self.catalogue.get(self._nearest_ids(task, limit, where))
+
+    def _nearest_ids(self, task: ReducedSet, limit: int, where: Filter) -> list[str]:
         _check_limit(limit)
         vector = self.catalogue.settings.feature_map.embed(task)
         hits = self.catalogue.nearest(vector, max(self.candidates, limit), PUBLISHED & where)
-        return self.catalogue.get([hit.id for hit in hits])
+        return [hit.id for hit in hits]
 
     def _near_task(self, task: Specification, limit: int, where: Filter) -> list[Learnware]:
         """Finds by text, and by parameters those that text did not find."""
@@ -172,10 +175,9 @@ class Retriever:
         _check_limit(limit)
         wide = max(self.candidates, limit)
         hits = self.catalogue.nearest(views, wide, PUBLISHED & where, using=PROMPT_VECTOR)
-        found = {hit.id for hit in hits}
         point = ReducedSet(meaning[None], np.ones(1, dtype=np.float32))
-        others = [item for item in self._nearest(point, limit, where) if item.id not in found]
-        return self.catalogue.get([hit.id for hit in hits]) + others
+        ids = [hit.id for hit in hits] + self._nearest_ids(point, limit, where)
+        return self.catalogue.get(list(dict.fromkeys(ids)))
 
     def _retrying(
         self, find: Callable[[], list[Learnware]], read: Callable[[bytes], Part]

@@ -20,6 +20,7 @@ from specification.record import (
     read_prompt_sketch,
     read_reduced_set,
     read_section,
+    read_sketches,
 )
 from specification.reduced_set import DEFAULT_SIZE, ReducedSet, reduce
 from specification.sentence_encoder import DEFAULT_ENCODER, SentenceEncoder
@@ -73,6 +74,7 @@ __all__ = [
     "read_prompt_sketch",
     "read_reduced_set",
     "read_section",
+    "read_sketches",
     "reduce",
     "self_term",
     "specify",

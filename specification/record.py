@@ -182,11 +182,17 @@ def read_section(data: bytes) -> Section:
 
 def read_prompt_sketch(data: bytes) -> PromptSketch | None:
     """Reads only the prompt sketch of a file that was checked before it was stored; None if it has none."""
+    return read_sketches(data)[1]
+
+
+def read_sketches(data: bytes) -> tuple[ReducedSet, PromptSketch | None]:
+    """Reads reduced set and prompt sketch of a file that was checked before it was stored, at one go."""
     section = _read_document(data).sections.prompt
+    tensors = safetensors.numpy.load(data)
+    reduced = ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
     if section is None:
-        return None
-    points = safetensors.numpy.load(data)["prompt.points"]
-    return PromptSketch(points.astype(np.float32), section)
+        return reduced, None
+    return reduced, PromptSketch(tensors["prompt.points"].astype(np.float32), section)
 
 
 def read_parameters(data: bytes) -> ParameterVector | None:
