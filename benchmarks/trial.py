@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from benchmarks import report
 from benchmarks.data import Domain, Scores, read_domain, read_scores
 from benchmarks.shelf import CachedEncoder, shelve
-from retriever import HalvingRule, Retriever, Trial, TrialPrior, match_prior, part_of, posterior, shortlist
+from retriever import Retriever, Trial, TrialPrior, match_prior, part_of, posterior, shortlist
 from specification import Specification, specify
 
 Doubles = NDArray[np.float64]
 SIZES = (16, 32, 64, 128)
-NO_STOPPING = HalvingRule(risk=0, tolerance=0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,6 @@ def _rules(top: int) -> dict[str, Callable[[Task, Doubles], Outcome]]:
     rules[f"top {top} shortlisted, match and other tasks, early stopping"] = _stopping(
         *_shortlisted(top, informed=True)
     )
-    rules["all, match and other tasks, early stopping"] = _stopping(lambda task: task.informed, everyone)
     return rules
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import torch
@@ -25,6 +26,7 @@ from serving import (
     VllmProcess,
     vllm_options,
 )
+from serving.trial_wire import Answers, Questions
 from specification import SentenceEncoder
 from specification.errors import EngineError, InvalidInput
 from tests.serving import tiny
@@ -67,6 +69,13 @@ def url(vllm_dock: TinyDock, serving: Callable[[GatewayParts], AbstractContextMa
     """The URL of a gateway with vLLM behind it. Starting takes a minute on two cores."""
     with serving(vllm_dock.parts(VllmProcess(config(vllm_dock), print))) as url:
         yield url
+
+
+def named(dock: TinyDock, name: str) -> str:
+    """Returns a learnware's engine name."""
+    learnware = dock.indexer.catalogue.named(name)
+    assert learnware is not None
+    return learnware.engine_name
 
 
 async def judged(dock: TinyDock, asked: list[tuple[str, str]]) -> list[list[int]]:
@@ -128,6 +137,30 @@ def test_an_adapter_that_vanishes_does_not_take_vllm_along(url: str, vllm_dock: 
         assert client.post("/v1/completions", json=ask).status_code == 503
         weights.with_suffix(".gone").rename(weights)
         assert client.post("/v1/completions", json=ask).status_code == 200
+
+
+def test_a_trial_s_batch_agrees_with_transformers(
+    url: str, vllm_dock: TinyDock, sketch: Sketch, serving: Callable[[GatewayParts], AbstractContextManager[str]]
+) -> None:
+    asked = {"models": [BASE_NAME, *(named(vllm_dock, name) for name in ("cooking", "law", "space"))]}
+    texts = Questions.model_validate(asked | {"prompts": PROMPTS, "max_tokens": 8})
+    chosen = Questions.model_validate(asked | {"prompts": PROMPTS, "choices": ["fox", "a dog"]})
+    judge = TransformersEngine(TransformersConfig(vllm_dock.base, BASE_NAME, vllm_dock.store))
+
+    def answered(url: str) -> list[Answers]:
+        with DockClient(url) as client:
+            task = client.register_task(sketch("law")).id
+            return [client.trial_answers(task, questions) for questions in (texts, chosen)]
+
+    with serving(vllm_dock.parts(judge)) as exact:
+        there, here = answered(url), answered(exact)
+    for left, right in zip(there[0].answers, here[0].answers, strict=True):
+        # A character that the last token leaves unfinished is shown by one and held back by the other.
+        assert [text.rstrip("\ufffd") for text in left.texts] == [text.rstrip("\ufffd") for text in right.texts]
+        assert left.completion_tokens == right.completion_tokens
+    for left, right in zip(there[1].answers, here[1].answers, strict=True):
+        assert left.error == right.error == ""
+        assert np.array(left.likelihoods) == pytest.approx(np.array(right.likelihoods), abs=1e-2)
 
 
 def test_openai_client(url: str) -> None:
