@@ -159,6 +159,22 @@ def test_impossible_privacy_is_refused(
     assert message in cli.fails("spec", task, *options)
 
 
+def test_spec_adds_a_parameter_vector(cli: CommandLine) -> None:
+    task = write_examples(cli.home / "vector.jsonl", sentences("medicine", "What do I do with"))
+    proxy = ("--proxy", cli.home / "base")
+    for form in (("--proxy-form", "tuned", "--proxy-steps", "2"), ("--proxy-form", "gradient"), ()):
+        document = json.loads(cli("spec", task, *proxy, *form, "--json").stdout)
+        assert document["parameters"]["proxy"]["name"] == "base"
+        assert document["parameters"]["recipe"]["form"] == (form[1] if form else "adaptive")
+    found = json.loads(cli("search", cli.home / "vector.specification.safetensors", "--json").stdout)
+    assert found["ranked"][0]["learnware"]["name"] == "medicine"
+    assert found["ranked"][0]["parameters"] is None
+    assert "not private" in cli.fails("spec", task, *proxy, "--epsilon", "4")
+    assert "without --proxy" in cli.fails("spec", task, "--proxy-form", "tuned")
+    assert "takes no steps" in cli.fails("spec", task, *proxy, "--proxy-steps", "5")
+    assert "could not be fetched" in cli.fails("spec", task, "--proxy", "no/such-model")
+
+
 def test_search_says_none_fits(cli: CommandLine) -> None:
     texts = [f"Translate line {number} of the sea shanty into French." for number in range(20)]
     done = cli("search", write_examples(cli.home / "other.jsonl", texts))
