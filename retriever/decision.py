@@ -42,8 +42,8 @@ class Ranked:
 class Decision:
     """The learnware that should answer, or None: then the base model serves. ``reason`` is for people.
 
-    ``threshold`` is the share of genuine tasks that may be refused: None fits if ``p_value``, which is the best
-    learnware's as ``fit`` is, lies under it.
+    ``threshold`` is the share of genuine tasks that may be refused: none fits if ``p_value``, which is that of the
+    nearest learnware, lies under it. Within a mixture there is no p-value: nan.
     """
 
     learnware: Learnware | None
