@@ -54,6 +54,9 @@ def spec(
     size: Annotated[
         int | None, typer.Option(min=1, help="Points of the reduced set; default: min(32, n/2).")
     ] = None,
+    task: Annotated[
+        bool, typer.Option("--task", help="For a task: leave out what only a learnware needs; it tells less.")
+    ] = False,
     epsilon: Annotated[
         float | None, typer.Option(help="Make it differentially private: ε, the privacy loss, such as 4.")
     ] = None,
@@ -80,7 +83,8 @@ def spec(
         raise InvalidInput("--proxy with --epsilon: a parameter vector is not private; leave one of them out")
     found = read_examples(examples)
     with output.progress_bar("encoding", "texts") as progress:
-        specification = specify([each.text for each in found], dock.encoder(), size, progress, privacy)
+        chosen = [each.text for each in found]
+        specification = specify(chosen, dock.encoder(), size, progress, privacy, calibrated=not task)
     if proxy:
         specification = replace(specification, parameters=_parameters(found, proxy, recipe))
     target = out or examples.with_suffix(".specification" + SPECIFICATION_SUFFIX)

@@ -33,7 +33,8 @@ def specify(
     """Sketches a task from its texts, on this machine; the result carries none of them.
 
     At most MAX_SAMPLE texts are used, an even sample in file order; ``sample_size`` says how many. A learnware's
-    sketch is ``calibrated``, so that "none fits" can be decided; a task's need not be.
+    sketch is ``calibrated``, so that "none fits" can be decided, and has a prompt section. A task's needs neither;
+    without them it tells much less of its texts (docs/privacy.md).
 
     With ``privacy``, see ``differential_privacy``, the sketch is one point with noise on it, made of up to
     MAX_PRIVATE_SAMPLE texts since more of them need less noise; another one each time, so make it once.
@@ -55,7 +56,8 @@ def specify(
         gamma=DEFAULT_GAMMA,
         calibration=calibrate(sample, size) if calibrated else None,
     )
-    return Specification(reduced, section, prompt=PromptSketch.of(join_views(chosen, sample)))
+    prompt = PromptSketch.of(join_views(chosen, sample)) if calibrated else None
+    return Specification(reduced, section, prompt=prompt)
 
 
 def _specify_privately(

@@ -117,7 +117,8 @@ def test_spec_makes_a_file_that_can_be_searched_with(cli: CommandLine) -> None:
     task = write_examples(cli.home / "task.jsonl", sentences("medicine", "What do I do with"))
     done = cli("spec", task, "--out", cli.home / "task.safetensors", "--json")
     document = json.loads(done.stdout)
-    assert (document["sample_size"], document["points"]) == (24, 12)
+    assert document["sample_size"] == 24
+    assert 1 <= document["points"] <= 12
     found = json.loads(cli("search", cli.home / "task.safetensors", "--json").stdout)
     assert found["decision"]["learnware"]["name"] == "medicine"
     assert found["ranked"][0]["learnware"]["name"] == "medicine"
@@ -138,6 +139,14 @@ def test_a_private_specification_says_so_and_finds_its_learnware(cli: CommandLin
     loose = cli("spec", task, "--epsilon", "8", "--delta", "0.01", "--json")
     assert "warning: delta 0.01 is not under 1/480" in loose.stderr
     assert json.loads(loose.stdout)["privacy"]["delta"] == 0.01
+
+
+def test_a_task_s_specification_leaves_out_what_only_learnwares_need(cli: CommandLine, tmp_path: Path) -> None:
+    task = write_examples(tmp_path / "task.jsonl", sentences("farming", "Explain"))
+    cli("spec", task, "--task", "--out", tmp_path / "task.safetensors")
+    made = Specification.load(tmp_path / "task.safetensors")
+    assert made.prompt is None
+    assert made.section.calibration is None
 
 
 @pytest.mark.parametrize(
