@@ -15,7 +15,7 @@ from serving.parts import GatewayParts, Parts
 from serving.requests import read_body, while_connected
 from serving.routing import AUTO, Choice, choose, fall_back, requested_model
 from serving.wire import ModelEntry, ModelList, error_body, error_code, parse_object
-from specification.errors import EngineError
+from specification.errors import EngineError, InvalidInput
 
 MAX_JSON_BYTES = 2 * 2**20
 
@@ -47,6 +47,7 @@ async def chat(request: Request, parts: Parts) -> Response:
 
 async def _answer(route: Route, request: Request, parts: GatewayParts) -> Response:
     body = parse_object(await read_body(request, MAX_JSON_BYTES))
+    _refuse_prompt_logprobs(body)
     choice = await choose(parts, requested_model(body), body)
     try:
         answer, data = await while_connected(request, _ask(parts, route, body, choice))
@@ -59,6 +60,15 @@ async def _answer(route: Route, request: Request, parts: GatewayParts) -> Respon
     if data is None:
         return EventStream(answer, choice.headers())
     return Response(data, answer.status, choice.headers(), answer.media_type)
+
+
+def _refuse_prompt_logprobs(body: dict[str, object]) -> None:
+    """Raises InvalidInput for what kills vLLM's CPU build while adapters are loaded (docs/log.md)."""
+    if body.get("prompt_logprobs") is not None or (body.get("echo") and body.get("logprobs") is not None):
+        raise InvalidInput(
+            "log-probabilities of the prompt ('prompt_logprobs', or 'echo' with 'logprobs') are not served; "
+            "ask for 'logprobs' of the answer alone"
+        )
 
 
 async def _ask(

@@ -76,6 +76,15 @@ async def test_auto_reads_the_last_user_message(gateway: httpx.AsyncClient) -> N
     assert response.headers["x-slmdock-model"].startswith("space@")
 
 
+@pytest.mark.parametrize("options", [{"prompt_logprobs": 0}, {"echo": True, "logprobs": 1}])
+async def test_prompt_logprobs_which_would_end_the_engine_are_refused(
+    options: dict[str, object], gateway: httpx.AsyncClient
+) -> None:
+    response = await gateway.post("/v1/completions", json={"model": BASE_NAME, "prompt": "x", **options})
+    assert response.status_code == 400
+    assert "prompt_logprobs" in response.json()["error"]["message"]
+
+
 async def test_auto_with_nothing_near(gateway: httpx.AsyncClient) -> None:
     response = await ask(gateway, "auto", FAR)
     assert response.headers["x-slmdock-decision"] == "none-fits"
