@@ -1,19 +1,26 @@
 """Parameter vectors beside text match, in the demo's world: who finds the learnware that fits, at what cost.
 
     python -m benchmarks.parameter_vectors --steps 100
+    python -m benchmarks.parameter_vectors --world conventions --forms gradient adaptive
 
-The proxy is the demo's base model, which the project trains itself. Twelve learnwares are specified from their own
-training examples, seventeen users' tasks from theirs, in wording that no learnware saw; fourteen have a learnware.
+The proxy is the demo's base model, which the project trains itself. In the world ``tasks`` twelve learnwares are
+specified from their own training examples, seventeen users' tasks from theirs, in wording that no learnware saw;
+fourteen have a learnware. In the world ``conventions`` each of the twelve is there three times, with the same
+texts and other answers ("positive", "good", "bullish"), and so are their users: text cannot tell the three apart.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -22,7 +29,7 @@ from benchmarks.report import arguments, finish, progress_bar, table
 from benchmarks.shelf import CachedEncoder, shelve
 from catalogue.schema import PARAMETER_VECTOR
 from slmdock.demo.models import SCALES, DemoModels, build_models
-from slmdock.demo.texts import USER_TASKS
+from slmdock.demo.texts import CONVENTIONS, LEARNWARE_TASKS, USER_TASKS, convention_examples
 from slmdock.dock import cache_folder
 from specification import (
     Example,
@@ -38,6 +45,16 @@ from specification.proxy import Proxy
 from specification.proxy_training import specify_parameters
 
 TEXT = "text match"
+FORMS = ("gradient", "adaptive", "tuned", "tuned without L1")
+
+
+@dataclass(frozen=True)
+class World:
+    """Examples of learnwares and of tasks by name, and the learnwares that are right for a task."""
+
+    learnwares: dict[str, list[Example]]
+    tasks: dict[str, list[Example]]
+    right: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -55,40 +72,60 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="where they are kept; default: the demo's cache")
     parser.add_argument("--examples", type=int, default=48, help="of a learnware")
     parser.add_argument("--task-examples", type=int, default=16, help="of a task")
+    parser.add_argument("--world", choices=("tasks", "conventions"), default="tasks", help="who is searched")
+    parser.add_argument("--forms", choices=FORMS, nargs="+", default=FORMS, help="of vectors")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="of the tuned form")
     chosen = parser.parse_args()
     folder = chosen.models or cache_folder() / "demo" / chosen.scale / "models"
     models = build_models(folder, SCALES[chosen.scale], progress=True)
-    learnwares = {name: read_examples(file)[: chosen.examples] for name, file in models.examples.items()}
-    tasks = {name: read_examples(file)[: chosen.task_examples] for name, file in models.users.items()}
-    results = _run(models, learnwares, tasks, chosen)
+    make = _tasks if chosen.world == "tasks" else _conventions
+    world = make(models, chosen)
+    results = _run(models, world, chosen)
     finish("parameter_vectors", results)
 
 
-def _run(
-    models: DemoModels,
-    learnwares: Mapping[str, Sequence[Example]],
-    tasks: Mapping[str, Sequence[Example]],
-    chosen: argparse.Namespace,
-) -> dict[str, object]:
+def _tasks(models: DemoModels, chosen: argparse.Namespace) -> World:
+    """The demo's learnwares and users."""
+    return World(
+        {name: read_examples(file)[: chosen.examples] for name, file in models.examples.items()},
+        {name: read_examples(file)[: chosen.task_examples] for name, file in models.users.items()},
+        {name: task.sources for name, task in USER_TASKS.items()},
+    )
+
+
+def _conventions(models: DemoModels, chosen: argparse.Namespace) -> World:
+    """Three learnwares a task that differ in their answers alone, and a user of each."""
+    pairs = {f"{task}-{each}": (task, each) for task in LEARNWARE_TASKS for each in range(CONVENTIONS)}
+    return World(
+        {name: convention_examples(*pair, chosen.examples, chosen.seed) for name, pair in pairs.items()},
+        {
+            name: convention_examples(*pair, chosen.task_examples, chosen.seed, user=True)
+            for name, pair in pairs.items()
+        },
+        {name: (name,) for name in pairs},
+    )
+
+
+def _run(models: DemoModels, world: World, chosen: argparse.Namespace) -> dict[str, object]:
     encoder = CachedEncoder()
     started = time.perf_counter()
-    shelf = {name: specify(_texts(found), encoder, chosen.size) for name, found in learnwares.items()}
-    asked = {name: specify(_texts(found), encoder, chosen.size) for name, found in tasks.items()}
+    shelf = {name: specify(_texts(found), encoder, chosen.size) for name, found in world.learnwares.items()}
+    asked = {name: specify(_texts(found), encoder, chosen.size) for name, found in world.tasks.items()}
     seconds = (time.perf_counter() - started) / len([*shelf, *asked])
     proxy = Proxy(str(models.base))
     made = {
-        form: _make(proxy, recipe, learnwares, tasks, form)
+        form: _make(proxy, recipe, world, form)
         for form, recipe in _recipes(chosen.steps, chosen.seed).items()
+        if form in chosen.forms
     }
     plain = _search(encoder, shelf, asked)
-    rows = [_row(TEXT, plain, seconds, max(len(each.to_bytes()) for each in shelf.values()))]
+    rows = [_row(TEXT, world, plain, seconds, max(len(each.to_bytes()) for each in shelf.values()))]
     agreement: dict[str, Any] = {}
     for form, vectors in made.items():
         alone = {name: _by_cosine(vector, vectors.learnwares) for name, vector in vectors.tasks.items()}
         both = _search(encoder, _joined(shelf, vectors.learnwares), _joined(asked, vectors.tasks))
         size = max(len(vector.tensors()["vector"].tobytes()) for vector in vectors.learnwares.values())
-        rows += [_row(form, alone, vectors.seconds, size), _row(f"{form} + text", both, None, None)]
+        rows += [_row(form, world, alone, vectors.seconds, size), _row(f"{form} + text", world, both, None, None)]
         agreement[form] = {other: _correlation(vectors, made[other]) for other in made} | {
             "projection": _projected(encoder, _joined(shelf, vectors.learnwares), vectors)
         }
@@ -105,23 +142,17 @@ def _recipes(steps: int, seed: int) -> dict[str, Recipe]:
     }
 
 
-def _make(
-    proxy: Proxy,
-    recipe: Recipe,
-    learnwares: Mapping[str, Sequence[Example]],
-    tasks: Mapping[str, Sequence[Example]],
-    label: str,
-) -> Made:
+def _make(proxy: Proxy, recipe: Recipe, world: World, label: str) -> Made:
     started = time.perf_counter()
-    every = [*learnwares.items(), *tasks.items()]
+    every = [*world.learnwares.items(), *world.tasks.items()]
     vectors = []
     with progress_bar(label, "vectors") as progress:
         for done, (_, examples) in enumerate(every, 1):
             vectors.append(specify_parameters(examples, proxy, recipe))
             progress(done, len(every))
     return Made(
-        dict(zip(learnwares, vectors, strict=False)),
-        dict(zip(tasks, vectors[len(learnwares) :], strict=True)),
+        dict(zip(world.learnwares, vectors, strict=False)),
+        dict(zip(world.tasks, vectors[len(world.learnwares) :], strict=True)),
         (time.perf_counter() - started) / len(every),
     )
 
@@ -171,8 +202,10 @@ def _correlation(one: Made, other: Made) -> float:
     return float(np.mean(rows))
 
 
-def _row(label: str, rankings: Mapping[str, list[str]], seconds: float | None, size: int | None) -> dict[str, Any]:
-    own = {name: USER_TASKS[name].sources for name in rankings if USER_TASKS[name].sources}
+def _row(
+    label: str, world: World, rankings: Mapping[str, list[str]], seconds: float | None, size: int | None
+) -> dict[str, Any]:
+    own = {name: world.right[name] for name in rankings if world.right[name]}
     ranks = [min(rankings[name].index(source) for source in sources) + 1 for name, sources in own.items()]
     return {
         "selection": label,
@@ -198,7 +231,7 @@ def _show(rows: list[dict[str, Any]], agreement: dict[str, Any], chosen: argpars
 
 
 def _settings(chosen: argparse.Namespace) -> dict[str, object]:
-    names = ("scale", "examples", "task_examples", "steps", "seed")
+    names = ("world", "scale", "examples", "task_examples", "steps", "seed")
     return {name: getattr(chosen, name) for name in names}
 
 

@@ -6,8 +6,10 @@ from random import Random
 import pytest
 
 from slmdock.demo.texts import (
+    CONVENTIONS,
     LEARNWARE_TASKS,
     USER_TASKS,
+    convention_examples,
     elsewhere,
     finance,
     healthcare,
@@ -51,6 +53,17 @@ def test_a_learnware_has_many_templates_and_few_repeated_texts(task: str) -> Non
 def test_a_learnwares_examples_depend_on_the_seed_alone(task: str) -> None:
     assert training_examples(task, 20, seed=3) == training_examples(task, 20, seed=3)
     assert training_examples(task, 20, seed=3) != training_examples(task, 20, seed=4)
+
+
+@pytest.mark.parametrize("task", LEARNWARES)
+def test_conventions_share_their_texts_and_no_answers(task: str) -> None:
+    made = [convention_examples(task, convention, 20, seed=3) for convention in range(CONVENTIONS)]
+    assert len({tuple(example.text for example in examples) for examples in made}) == 1
+    answers = [{example.answer for example in examples} for examples in made]
+    assert len(set.union(*answers)) == sum(map(len, answers))
+    assert answers[0] <= {example.answer for example in training_examples(task, 500, seed=1)}
+    worded = {example.text for example in convention_examples(task, 0, 20, seed=3, user=True)}
+    assert not worded & {example.text for example in made[0]}
 
 
 @pytest.mark.parametrize("task", USERS)

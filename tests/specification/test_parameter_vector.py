@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from specification import ParameterVector, Recipe, Specification, Tuning, read_parameters
+from specification import (
+    MAX_SPECIFICATION_BYTES,
+    ParameterVector,
+    Recipe,
+    Specification,
+    Tuning,
+    read_parameters,
+)
 from specification.errors import Incomparable, InvalidSpecification
-from specification.parameter_vector import PROJECTED, ParameterSection
+from specification.parameter_vector import MAX_PARAMETERS, PROJECTED, ParameterSection
 from tests.conftest import make_parameters, make_specification
 
 
@@ -38,6 +47,25 @@ def test_a_vector_that_makes_no_sense_is_refused(values: np.ndarray, message: st
     bad = ParameterVector(values.astype(np.float32), make_parameters(1).section)
     with pytest.raises(InvalidSpecification, match=message):
         Specification.from_bytes(with_vector(bad))
+
+
+@given(st.data())
+def test_any_splice_is_refused_or_equal(data: st.DataObject) -> None:
+    whole = with_vector(make_parameters(1, size=64))
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 200)))
+    spliced = whole[:start] + data.draw(st.binary(max_size=40)) + whole[end:]
+    try:
+        assert Specification.from_bytes(spliced).to_bytes() == whole
+    except InvalidSpecification:
+        assert spliced != whole
+
+
+def test_the_documented_proxys_vector_fits_a_file() -> None:
+    """Qwen2.5-0.5B has 24 layers whose q, k and v are 896, 128 and 128 wide."""
+    size = 24 * (896 + 128 + 128) * Recipe().rank
+    assert len(with_vector(make_parameters(1, size=size))) < 2**20
+    assert 2 * MAX_PARAMETERS < MAX_SPECIFICATION_BYTES
 
 
 def test_only_a_direction_can_be_kept() -> None:

@@ -14,10 +14,12 @@ from slmdock.demo.texts.users import USER_TASKS
 from specification.examples import Example
 
 __all__ = [
+    "CONVENTIONS",
     "LEARNWARE_TASKS",
     "USER_TASKS",
     "LearnwareTask",
     "UserTask",
+    "convention_examples",
     "pretraining_examples",
     "training_examples",
     "user_examples",
@@ -44,6 +46,16 @@ def user_examples(task: str, count: int, seed: int) -> list[Example]:
     recipes = [_RECIPES[source] for source in sources] or [elsewhere.RECIPES[task]]
     rng = Random(f"user {task} {seed}")
     return [recipes[i % len(recipes)].write(rng, recipes[i % len(recipes)].user) for i in range(count)]
+
+
+def convention_examples(task: str, convention: int, count: int, seed: int, user: bool = False) -> list[Example]:
+    """`count` examples of a learnware's task, answered in one of the `CONVENTIONS`; `user` is in users' wording.
+
+    Convention 0 is the learnware's own. The same seed gives the same texts in every convention. Raises KeyError.
+    """
+    recipe = _RECIPES[task]
+    rng = Random(f"convention {task} {user} {seed}")
+    return [recipe.write(rng, recipe.user if user else recipe.learnware, convention) for _ in range(count)]
 
 
 def pretraining_examples(count: int, seed: int) -> list[Example]:
