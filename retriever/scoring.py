@@ -17,7 +17,7 @@ SCORES: tuple[Score, ...] = get_args(Score)
 MAX_CHOICES = 8
 EXAMPLES_A_CHOICE = 3
 SHORT_ANSWER_WORDS = 4
-NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+NUMBER = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
 MARKED = re.compile(r"(?:####|\\boxed\{|answer is:?)\s*\$?\s*([^\s}]+)", re.IGNORECASE)
 TOLERANCE = 1e-9
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -96,7 +96,7 @@ def number_in(text: str) -> float | None:
 
 def _numbers(text: str) -> list[float]:
     found = (match.group().replace(",", "") for match in NUMBER.finditer(text))
-    return [float(each) for each in found if any(character.isdigit() for character in each)]
+    return [float(each) for each in found]
 
 
 def _whole_number(text: str) -> float | None:

@@ -67,28 +67,28 @@ class Calibration(BaseModel):
         return float(np.interp(logarithm, [*row, 0], [*LEVELS, 1]))
 
 
-# The mean of the calibrations of 25 real and 12 demo training sets (docs/log.md), under the default encoder.
+# Pooled from the calibrations of 25 real and 12 demo training sets (docs/log.md), under the default encoder.
 GENERAL_QUANTILES = (
-    (9.33e-06, 1.74e-05, 3.29e-05, 9.93e-05, 0.000473, 0.00208, 0.00834, 0.129, 0.598),
-    (1.34e-05, 2.27e-05, 4.09e-05, 0.000109, 0.000386, 0.00141, 0.00566, 0.154, 0.57),
-    (0.166, 0.18, 0.197, 0.223, 0.276, 0.336, 0.426, 0.737, 0.909),
-    (0.238, 0.251, 0.264, 0.295, 0.361, 0.429, 0.521, 0.801, 0.928),
-    (0.311, 0.328, 0.343, 0.372, 0.444, 0.512, 0.6, 0.833, 0.942),
-    (0.389, 0.403, 0.42, 0.448, 0.521, 0.58, 0.668, 0.857, 0.952),
-    (0.429, 0.46, 0.483, 0.519, 0.566, 0.628, 0.718, 0.87, 0.958),
+    (8.51e-06, 1.59e-05, 3.25e-05, 0.000104, 0.000511, 0.00217, 0.00829, 0.132, 0.593),
+    (0.0986, 0.117, 0.136, 0.161, 0.206, 0.267, 0.349, 0.656, 0.882),
+    (0.136, 0.158, 0.181, 0.211, 0.271, 0.338, 0.431, 0.741, 0.908),
+    (0.197, 0.217, 0.235, 0.27, 0.344, 0.419, 0.517, 0.801, 0.925),
+    (0.253, 0.277, 0.298, 0.338, 0.418, 0.491, 0.589, 0.829, 0.938),
+    (0.323, 0.346, 0.367, 0.405, 0.491, 0.552, 0.651, 0.851, 0.948),
+    (0.369, 0.396, 0.419, 0.468, 0.545, 0.622, 0.718, 0.866, 0.965),
 )
 GENERAL = Calibration(quantiles=GENERAL_QUANTILES)
 GENERAL_ENCODER = "b5c9b60c7a7a67a1c51b7aa526b044c25f8eb0219f85693f147a3b27adf45980"
 """The weights of the encoder that ``GENERAL`` was measured with."""
 
 
-def fits(task: ReducedSet, learnwares: Sequence[ReducedSet]) -> NDArray[np.float64]:
+def fits(task: ReducedSet, texts: int, learnwares: Sequence[ReducedSet]) -> NDArray[np.float64]:
     """Returns the fits that calibrations are about, float64 [len(learnwares)] in [0, 1].
 
-    A single point meets a narrower kernel: under the wide one a prompt is half-way near to every diffuse
+    A single text meets a narrower kernel: under the wide one a prompt is half-way near to every diffuse
     learnware (docs/log.md).
     """
-    gamma = PROMPT_GAMMA if len(task) == 1 else DEFAULT_GAMMA
+    gamma = PROMPT_GAMMA if texts == 1 else DEFAULT_GAMMA
     return compare(task, learnwares, gamma).cosine
 
 
@@ -111,13 +111,11 @@ def p_values(
 ) -> list[float]:
     """Returns the share of genuine tasks that fit each learnware no better than this one does, in [0, 1].
 
-    The largest where several calibrations judge a learnware. A task of m points counts as one of at most 2m
-    ``texts``: more texts in as few points fit no worse.
+    The largest where several calibrations judge a learnware.
     """
-    size = min(texts, 2 * len(task))
     return [
-        max(known.p_value(fit, size) for known in several)
-        for fit, several in zip(fits(task, learnwares), calibrations, strict=True)
+        max(known.p_value(fit, texts) for known in several)
+        for fit, several in zip(fits(task, texts, learnwares), calibrations, strict=True)
     ]
 
 
@@ -133,14 +131,14 @@ def calibrate(sample: Floats, size: int | None = None, seed: int = 0) -> Calibra
     found: list[list[float]] = [[] for _ in range(rows)]
     for half, other in _halves(sample, np.arange(len(sample)), TEXT_SPLITS, generator):
         learnware = _reduced(half, size)
-        found[0] += [float(fits(_reduced(text[None]), [learnware])[0]) for text in other]
+        found[0] += [float(fits(_reduced(text[None]), 1, [learnware])[0]) for text in other]
     for half, other in _halves(sample, _clusters(sample, seed), SPLITS, generator):
         learnware = _reduced(half, size)
         for row in range(1, rows):
             # From very unequal halves the smaller one has no subsets of the larger sizes.
             for _ in range(DRAWS if len(other) >= 2**row else 0):
                 drawn = other[generator.choice(len(other), 2**row, replace=False)]
-                found[row].append(float(fits(_reduced(drawn), [learnware])[0]))
+                found[row].append(float(fits(_reduced(drawn), 2**row, [learnware])[0]))
     return Calibration(quantiles=tuple(_quantiles(row) for row in found))
 
 

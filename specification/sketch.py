@@ -18,7 +18,7 @@ from specification.views import join_views
 
 MAX_SAMPLE = 512
 MAX_PRIVATE_SAMPLE = 4096
-SKETCH_VERSION = 3
+SKETCH_VERSION = 4
 """Changes when the same texts and encoder would give another specification."""
 
 

@@ -35,7 +35,9 @@ def test_few_genuine_tasks_have_a_small_p_value(texts: int) -> None:
     everything = unit_vectors(1200, 1)
     learnware, fresh = reduce(everything[:100]), everything[100:]
     draws = np.random.default_rng(0).permutation(len(fresh))[: 960 // texts * texts].reshape(-1, texts)[:200]
-    found = np.array([OWN.p_value(float(fits(points(fresh[drawn]), [learnware])[0]), texts) for drawn in draws])
+    found = np.array(
+        [OWN.p_value(float(fits(points(fresh[drawn]), texts, [learnware])[0]), texts) for drawn in draws]
+    )
     for level in (0.05, 0.1, 0.25):
         assert (found < level).mean() <= level + 2 * np.sqrt(level * (1 - level) / len(draws))
 
@@ -47,7 +49,7 @@ def test_the_p_values_of_single_texts_are_uniform() -> None:
         everything = unit_vectors(240, seed)
         calibration, learnware = calibrate(everything[:40]), reduce(everything[40:60])
         assert calibration is not None
-        fitting = [float(fits(points(text[None]), [learnware])[0]) for text in everything[60:]]
+        fitting = [float(fits(points(text[None]), 1, [learnware])[0]) for text in everything[60:]]
         found += [calibration.p_value(fit, 1) for fit in fitting]
     assert np.quantile(found, [0.1, 0.25, 0.5, 0.75]) == pytest.approx([0.1, 0.25, 0.5, 0.75], abs=0.08)
 
