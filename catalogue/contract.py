@@ -110,9 +110,13 @@ class Catalogue(ABC):
     """Learnwares as points. Methods raise CatalogueError when the engine fails, never engine errors.
 
     Not safe for concurrent writers; concurrent reads beside one writer are.
+
+    ``revision`` grows with every write through this object, after the write; other processes' writes it does not
+    see. What was read before it grew may be stale.
     """
 
     settings: CatalogueSettings
+    revision: int = 0
 
     def upsert(self, entries: Sequence[Entry]) -> None:
         """Adds or replaces learnwares by id; when it returns, they survive a crash.
@@ -122,15 +126,24 @@ class Catalogue(ABC):
         """
         for entry in entries:
             self._check(entry)
-        for start in range(0, len(entries), MAX_BATCH):
-            self._upsert(entries[start : start + MAX_BATCH])
+        try:
+            for start in range(0, len(entries), MAX_BATCH):
+                self._upsert(entries[start : start + MAX_BATCH])
+        finally:
+            self.revision += 1
 
     @abstractmethod
     def _upsert(self, entries: Sequence[Entry]) -> None: ...
 
-    @abstractmethod
     def delete(self, ids: Sequence[str]) -> int:
         """Removes learnwares; returns how many were there."""
+        try:
+            return self._delete(ids)
+        finally:
+            self.revision += 1
+
+    @abstractmethod
+    def _delete(self, ids: Sequence[str]) -> int: ...
 
     @abstractmethod
     def get(self, ids: Sequence[str]) -> list[Learnware]:

@@ -94,7 +94,7 @@ class EdgeCatalogue(Catalogue):
             self._engine.flush()
             self._drop_files(replaced - {digest for digest, _ in files})
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def _delete(self, ids: Sequence[str]) -> int:
         found = self.get(ids)
         with _engine_errors("delete"):
             self._engine.update(edge.UpdateOperation.delete_points([point_id(item.id) for item in found]))

@@ -124,7 +124,7 @@ class ServerCatalogue(Catalogue):
                 points = [_point(entry) for entry in entries[start : start + BATCH]]
                 self._client.upsert(self._collection, points, wait=True)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def _delete(self, ids: Sequence[str]) -> int:
         found = [item.id for item in self.get(ids)]
         points: list[models.ExtendedPointId] = [point_id(id) for id in found]
         if not points:

@@ -9,7 +9,7 @@ from catalogue import EVERYTHING, Filter, Learnware
 from retriever.decision import Ranked
 from retriever.retriever import Retriever
 from retriever.trial import MAX_CANDIDATES, Doubles, TrialPrior, shortlist
-from specification import ReducedSet, Specification, compare
+from specification import ReducedSet, Specification, evaluate
 
 CONSIDERED = 100
 
@@ -48,8 +48,10 @@ def trial_candidates(
 
 def match_prior(ranked: list[Ranked], reduced: list[ReducedSet], gamma: float) -> TrialPrior:
     """Returns the prior that match alone gives: fits, and the RKHS cosines of all pairs of specifications."""
-    similarity = np.array([compare(one, reduced, gamma).cosine for one in reduced])
-    return TrialPrior(np.array([item.fit for item in ranked]), (similarity + similarity.T) / 2)
+    products = np.array([one.weights @ evaluate(one.points, reduced, gamma) for one in reduced])
+    lengths = np.sqrt(products.diagonal())
+    similarity = np.clip((products + products.T) / (2 * np.outer(lengths, lengths)), 0, 1)
+    return TrialPrior(np.array([item.fit for item in ranked]), similarity)
 
 
 def capability(learnwares: Sequence[Learnware], task: str) -> Doubles | None:

@@ -111,3 +111,8 @@ class Ranking:
     candidates: int
     seconds: float
     mixture: Mixture | None = None
+
+
+def rounded(number: float) -> float:
+    """Returns a measured number as it is reported, to six decimals."""
+    return round(float(number), 6)

@@ -34,6 +34,8 @@ class LiveWhitening:
         self.catalogue = catalogue
         self.file = file
         self.check_seconds = check_seconds
+        self.revision = 0
+        """Grows when another whitening comes into use."""
         self._current: Whitening | None = None
         self._checked = 0.0
         self._making = threading.Lock()
@@ -47,7 +49,7 @@ class LiveWhitening:
         current = self._current
         if current is None:
             with self._making:
-                current = self._current = self._current or self._stored() or self._made()
+                current = self._use(self._current or self._stored() or self._made())
         if time.monotonic() - self._checked >= self.check_seconds:
             self._checked = time.monotonic()
             counted = self.catalogue.count(PUBLISHED)
@@ -59,9 +61,15 @@ class LiveWhitening:
         """Makes the next whitening from the catalogue as it is, and puts it in place of the old one."""
         try:
             with self._making:
-                self._current = self._made()
+                self._use(self._made())
         except DockError as error:
             log.warning("the whitening could not be refreshed, the old one stays: %s", error)
+
+    def _use(self, whitening: Whitening) -> Whitening:
+        if whitening is not self._current:
+            self._current = whitening
+            self.revision += 1
+        return whitening
 
     def _made(self) -> Whitening:
         learnwares = self.catalogue.count(PUBLISHED)

@@ -6,7 +6,7 @@ from math import nan
 import numpy as np
 
 from catalogue import Learnware
-from retriever.decision import Decision, Mixture, Pruned, Share
+from retriever.decision import Decision, Mixture, Pruned, Share, rounded
 from retriever.separation import Part, Sketch, separate
 from specification import FeatureMap, ReducedSet, Section, Specification, evaluate, self_term
 from specification.comparison import Doubles
@@ -37,14 +37,14 @@ def mixture_of(
     solution = separate(sketch, [candidate for _, candidate in known], gamma)
 
     def share(part: Part) -> Share:
-        return Share(known[part.place][0], _rounded(part.weight), _rounded(part.error))
+        return Share(known[part.place][0], rounded(part.weight), rounded(part.error))
 
     return Mixture(
         shares=tuple(map(share, solution.parts)),
-        unknown=_rounded(solution.unknown),
-        residual=_rounded(solution.residual),
-        noise=_rounded(solution.noise),
-        pruned=tuple(Pruned(known[part.place][0], _rounded(part.weight), part.reason) for part in solution.pruned),
+        unknown=rounded(solution.unknown),
+        residual=rounded(solution.residual),
+        noise=rounded(solution.noise),
+        pruned=tuple(Pruned(known[part.place][0], rounded(part.weight), part.reason) for part in solution.pruned),
     )
 
 
@@ -72,7 +72,7 @@ def assign(scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown:
         scores, weights = np.append(scores, UNKNOWN_SCORE), [*weights, unknown]
     chances = posterior(scores[None], weights)[0]
     best = int(chances.argmax())
-    chance = _rounded(chances[best])
+    chance = rounded(chances[best])
     if best == len(members):
         return Decision(None, chance, nan, 0.0, f"none fits: no part of the task's mixture, {chance:.3f} sure")
     learnware, weight = members[best]
@@ -93,7 +93,3 @@ def posterior(scores: Doubles, weights: Sequence[float]) -> Doubles:
     odds = np.exp(logs - logs.max(axis=1, keepdims=True))
     result: Doubles = odds / odds.sum(axis=1, keepdims=True)
     return result
-
-
-def _rounded(number: float) -> float:
-    return round(float(number), 6)

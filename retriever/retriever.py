@@ -1,7 +1,7 @@
 """From a task's specification to a decision: approximate candidates, exact rerank, fit, or none fits."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import nan
 from typing import TypeVar
@@ -11,15 +11,17 @@ import numpy as np
 from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware
 from catalogue.contract import MAX_LIMIT
 from catalogue.schema import PROMPT_VECTOR
-from retriever.decision import Decision, Mixture, Ranked, Ranking
+from retriever.decision import Decision, Mixture, Ranked, Ranking, rounded
 from retriever.live_whitening import LiveWhitening
 from retriever.measurements import FindTask, Measurements, no_task, noise
 from retriever.mixture import UNKNOWN_SCORE, Candidate, assign, mixture_of, prompt_scores, remainder
 from retriever.parameter_match import nearest_by_parameters, with_parameters
-from retriever.prompt_match import fits, log_likelihoods, order, read_sketch
+from retriever.prompt_match import fits, log_likelihoods, order
+from retriever.prompt_memory import PromptMemory
 from retriever.quality import nearest_ones
 from retriever.separation import MIN_WEIGHT
 from specification import (
+    Calibration,
     Comparison,
     Encoder,
     ReducedSet,
@@ -28,7 +30,6 @@ from specification import (
     join_views,
     judges,
     p_values,
-    read_reduced_set,
 )
 from specification.errors import InvalidInput, NotFound
 from specification.kernel import Floats
@@ -48,6 +49,7 @@ class Retriever:
     """Finds the learnware that fits a task. Reads the catalogue, writes nothing.
 
     ``whitening`` is the metric for single prompts; put one with a file in its place to keep it.
+    ``prompt_encoder`` encodes single prompts; put a faster approximation of ``encoder`` in its place to save time.
     """
 
     def __init__(
@@ -63,10 +65,26 @@ class Retriever:
             raise InvalidInput(f"threshold {threshold}: the share of genuine tasks refused is between 0 and 1")
         self.catalogue = catalogue
         self.encoder = encoder
+        self.prompt_encoder = encoder
         self.threshold = threshold
         self.candidates = candidates
         self.measurements = Measurements(measured, catalogue.settings.feature_map.gamma)
         self.whitening = LiveWhitening(catalogue)
+        self.memory = PromptMemory(catalogue)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Changes when a prompt may get another answer: after each write here, and with another whitening."""
+        return self.catalogue.revision, self.whitening.revision
+
+    def warm(self) -> None:
+        """Loads what the first prompt would wait for: the prompts' encoder and the whitening.
+
+        Raises:
+            EncoderError, CatalogueError: as ``route``.
+        """
+        self.prompt_encoder.encode(["warm"])
+        self.whitening.current()
 
     def search(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares for a task by match, and by quality where match does not decide.
@@ -87,7 +105,7 @@ class Retriever:
         """
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(lambda: self._near_task(task, limit, where), read_reduced_set)
+        candidates = self._retrying(lambda: self._near_task(task, limit, where), self.catalogue.reduced_sets)
         ranking = self._ranked(task, candidates, limit, started)
         mixture = None if task.privacy.promised else self._mixture(task, candidates[: self.candidates], where)
         return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
@@ -97,38 +115,47 @@ class Retriever:
         _check_limit(limit)
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(lambda: list(self.catalogue.everything(PUBLISHED & where)), read_reduced_set)
+        candidates = self._retrying(
+            lambda: list(self.catalogue.everything(PUBLISHED & where)), self.catalogue.reduced_sets
+        )
         return self._ranked(task, candidates, limit, started)
 
-    def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
+    def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING, beside: str = "") -> Ranking:
         """Ranks learnwares for a single prompt by likelihood under the catalogue's whitened metric.
 
         The fit is the cosine μ_Q(x)/‖μ_Q‖ in the RKHS; it need not fall with the rank. Learnwares without a
-        prompt section come behind the others, by fit (see ``prompt_match.order``).
+        prompt section come behind the others, by fit (see ``prompt_match.order``). The learnware with the id
+        ``beside`` is judged too, as one more at the end where it is not among the best, if it is published.
 
         Raises:
             InvalidInput: an empty prompt, or one of more than 100 000 characters.
             EncoderError: the encoder fails.
         """
-        return self._route(prompt, limit, lambda meaning, views: self._near_prompt(meaning, views, limit, where))
+        return self._route(
+            prompt, limit, lambda meaning, views: self._near_prompt(meaning, views, limit, where, beside), beside
+        )
 
     def route_exactly(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING) -> Ranking:
         """The judge of ``route``: compares the prompt with every learnware in the catalogue. Slow."""
         return self._route(prompt, limit, lambda *_: list(self.catalogue.everything(PUBLISHED & where)))
 
-    def _route(self, prompt: str, limit: int, find: Callable[[Floats, Floats], list[Learnware]]) -> Ranking:
+    def _route(
+        self, prompt: str, limit: int, find: Callable[[Floats, Floats], list[Learnware]], beside: str = ""
+    ) -> Ranking:
         started = time.perf_counter()
         meaning = self._encode(prompt)
         views = join_views([prompt], meaning)[0]
-        candidates = self._retrying(lambda: find(meaning[0], views), read_sketch)
+        candidates = self._retrying(lambda: find(meaning[0], views), self.memory.sketches)
         sketches = [sketch for _, sketch in candidates]
         fit = fits(meaning[0], sketches, self.catalogue.settings.feature_map.gamma)
         scores = log_likelihoods(views, sketches, self.whitening.current())
         best = order(scores, fit, [item.id for item, _ in candidates], UNKNOWN_SCORE)
-        ranked = [Ranked(candidates[place][0], _rounded(fit[place]), nan) for place in best]
-        known = [(item, reduced) for item, (reduced, _) in candidates]
+        ranked = [Ranked(candidates[place][0], rounded(fit[place]), nan) for place in best]
+        known = [(item, sketch.reduced) for item, sketch in candidates]
+        calibrations = {item.id: sketch.calibration for item, sketch in candidates}
+        shown = ranked[:limit] + [item for item in ranked[limit:] if item.learnware.id == beside]
         point = ReducedSet(meaning, np.ones(1, dtype=np.float32))
-        return self._ranking((point, 1), known, ranked, limit, started)
+        return self._ranking((point, 1), known, shown, len(shown), started, calibrations)
 
     def assign(self, prompt: str, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:
         """Decides which member of a task's mixture answers a prompt; see ``retriever.mixture.assign``.
@@ -170,28 +197,33 @@ class Retriever:
         others = nearest_by_parameters(self.catalogue, task.parameters, max(self.candidates, limit), where)
         return found + [item for item in others if item.id not in ids]
 
-    def _near_prompt(self, meaning: Floats, views: Floats, limit: int, where: Filter) -> list[Learnware]:
+    def _near_prompt(
+        self, meaning: Floats, views: Floats, limit: int, where: Filter, beside: str
+    ) -> list[Learnware]:
         """Finds by prompt section and, for those without one, by text section too."""
         _check_limit(limit)
         wide = max(self.candidates, limit)
         hits = self.catalogue.nearest(views, wide, PUBLISHED & where, using=PROMPT_VECTOR)
         point = ReducedSet(meaning[None], np.ones(1, dtype=np.float32))
         ids = [hit.id for hit in hits] + self._nearest_ids(point, limit, where)
-        return self.catalogue.get(list(dict.fromkeys(ids)))
+        found = self.memory.get(list(dict.fromkeys(ids)))
+        also = self.memory.get([beside]) if beside and beside not in ids else []
+        return found + [item for item in also if item.status == "published"]
 
     def _retrying(
-        self, find: Callable[[], list[Learnware]], read: Callable[[bytes], Part]
+        self, find: Callable[[], list[Learnware]], read: Callable[[Sequence[Learnware]], dict[str, Part]]
     ) -> list[tuple[Learnware, Part]]:
-        """Returns what ``find`` finds, the newest version of each name, with what is read from its file.
+        """Returns what ``find`` finds, the newest version of each name, with what ``read`` returns of it.
 
         A learnware that is replaced or removed between the two readings makes both begin again; one that
         still is after the third time is left out.
         """
         for _ in range(ATTEMPTS):
             learnwares = newest_versions(find())
-            found = self.catalogue.read_files(learnwares, read)
+            found = read(learnwares)
             if len(found) == len(learnwares):
                 break
+            self.memory.forget_records()
         return [(item, found[item.id]) for item in learnwares if item.id in found]
 
     def _ranked(self, task: Specification, candidates: Sequence[Candidate], limit: int, started: float) -> Ranking:
@@ -204,7 +236,7 @@ class Retriever:
 
     def _by_cosine(self, point: ReducedSet, candidates: Sequence[Candidate]) -> list[Ranked]:
         fit = self._compare(point, candidates).cosine
-        ranked = [Ranked(item, _rounded(f), nan) for (item, _), f in zip(candidates, fit, strict=True)]
+        ranked = [Ranked(item, rounded(f), nan) for (item, _), f in zip(candidates, fit, strict=True)]
         return sorted(ranked, key=lambda item: (-item.fit, item.learnware.id))
 
     def _judged(self, task: Specification, candidates: Sequence[Candidate]) -> list[Ranked]:
@@ -214,7 +246,7 @@ class Retriever:
         rows = zip(
             candidates, match.overlap, match.mmd, expected.mean, expected.deviation, expected.tasks, strict=True
         )
-        ranked = [Ranked(item, *map(_rounded, numbers)) for (item, _), *numbers in rows]
+        ranked = [Ranked(item, *map(rounded, numbers)) for (item, _), *numbers in rows]
         ranked = with_parameters(self.catalogue, task.parameters, ranked)
         judged = any(item.quality for item, _ in candidates)
         # A learnware's place among the first and its expectation decide only where there are signals.
@@ -252,23 +284,33 @@ class Retriever:
         sets = {learnware.id: reduced for learnware, reduced in candidates}
         vector = remainder(task, mixture, sets, self.catalogue.settings.feature_map)
         hits = self.catalogue.nearest(vector, self.candidates, PUBLISHED & where)
-        return self._retrying(lambda: self.catalogue.get([hit.id for hit in hits]), read_reduced_set)
+        return self._retrying(lambda: self.catalogue.get([hit.id for hit in hits]), self.catalogue.reduced_sets)
 
     def _encode(self, prompt: str) -> Floats:
         if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
             raise InvalidInput(f"a prompt of {len(prompt)} characters; 1 … {MAX_PROMPT_CHARACTERS} are allowed")
-        self._require_encoder()
-        return self.encoder.encode([prompt])
+        self.catalogue.settings.encoder.require(self.prompt_encoder.identity)
+        return self.prompt_encoder.encode([prompt])
 
     def _require_encoder(self) -> None:
         self.catalogue.settings.encoder.require(self.encoder.identity)
 
     def _ranking(
-        self, asked: Asked, candidates: Sequence[Candidate], ranked: Sequence[Ranked], limit: int, started: float
+        self,
+        asked: Asked,
+        candidates: Sequence[Candidate],
+        ranked: Sequence[Ranked],
+        limit: int,
+        started: float,
+        calibrations: Mapping[str, Calibration | None] | None = None,
     ) -> Ranking:
         """Gives the best learnwares, and the nearest one, their p-values and decides."""
         nearest = [_nearest_of(ranked)] if ranked else []
-        judged = self._with_p_values(asked, candidates, [*nearest, *ranked[:limit]])
+        best = [*nearest, *ranked[:limit]]
+        if calibrations is None:
+            sections = self.catalogue.sections([item.learnware for item in best])
+            calibrations = {id: section.calibration for id, section in sections.items()}
+        judged = self._with_p_values(asked, candidates, best, calibrations)
         return Ranking(
             ranked=tuple(judged[1:]),
             decision=decide(judged[1], judged[0], self.threshold) if judged else _nothing(self.threshold),
@@ -277,15 +319,17 @@ class Retriever:
         )
 
     def _with_p_values(
-        self, asked: Asked, candidates: Sequence[Candidate], ranked: Sequence[Ranked]
+        self,
+        asked: Asked,
+        candidates: Sequence[Candidate],
+        ranked: Sequence[Ranked],
+        calibrations: Mapping[str, Calibration | None],
     ) -> list[Ranked]:
-        learnwares = [item.learnware for item in ranked]
-        sections, encoder = self.catalogue.sections(learnwares), self.catalogue.settings.encoder
-        own = [sections[item.id].calibration if item.id in sections else None for item in learnwares]
-        reduced = {item.id: points for item, points in candidates}
-        sets = [reduced[item.id] for item in learnwares]
+        encoder, reduced = self.catalogue.settings.encoder, {item.id: points for item, points in candidates}
+        sets = [reduced[item.learnware.id] for item in ranked]
+        own = [calibrations.get(item.learnware.id) for item in ranked]
         found = p_values(*asked, sets, [judges(one, encoder) for one in own])
-        return [replace(item, p_value=_rounded(p)) for item, p in zip(ranked, found, strict=True)]
+        return [replace(item, p_value=rounded(p)) for item, p in zip(ranked, found, strict=True)]
 
 
 def _nearest_of(ranked: Sequence[Ranked]) -> Ranked:
@@ -304,10 +348,6 @@ def newest_versions(learnwares: Sequence[Learnware]) -> list[Learnware]:
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit {limit} is not in 1 … {MAX_LIMIT}")
-
-
-def _rounded(number: float) -> float:
-    return round(float(number), 6)
 
 
 def decide(best: Ranked, nearest: Ranked, threshold: float) -> Decision:

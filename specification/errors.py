@@ -7,11 +7,17 @@ DockError
 │   ├── Incomparable         two specifications come from different encoders or proxies
 │   ├── InvalidAdapter       an adapter folder fails a check at the door
 │   ├── TooLarge             an input exceeds its size limit; HTTP 413
+│   ├── ContextLengthExceeded a prompt cannot fit into the model's context
+│   ├── InvalidApiKey        no key, or one that the dock does not know; HTTP 401
+│   ├── PermissionDenied     the key lacks the role, or the dock is not open to this caller; HTTP 403
+│   ├── RateLimitExceeded    too many requests at once; HTTP 429
 │   └── NotFound             the named thing does not exist; HTTP 404
 ├── CatalogueError           the catalogue cannot do what was asked; HTTP 503
 │   ├── CatalogueLocked      another process holds the catalogue's folder
 │   └── CatalogueFormat      the catalogue was written by another format version
 ├── EncoderError             the sentence encoder cannot be loaded or run; HTTP 503
+├── KeysUnavailable          the file of API keys is damaged or cannot be read; HTTP 503
+├── DeadlineExceeded         a request took longer than its deadline; HTTP 504
 ├── ProxyError               the proxy model cannot be loaded or run; HTTP 503
 └── EngineError              the serving engine cannot be started or does not answer; HTTP 503
 
@@ -21,10 +27,14 @@ A message names the thing, both values or the cure; on the command line the exit
 
 
 class DockError(Exception):
-    """Base of all errors below; ``str(error)`` is meant for people."""
+    """Base of all errors below; ``str(error)`` is meant for people.
+
+    ``retry_after`` is in how many seconds it is worth trying again, None where nobody knows.
+    """
 
     status = 500
     kind = "internal_error"
+    retry_after: int | None = None
 
 
 class InvalidInput(DockError):
@@ -56,6 +66,31 @@ class TooLarge(InvalidInput):
     status = 413
 
 
+class ContextLengthExceeded(InvalidInput):
+    """A prompt cannot fit into the model's context."""
+
+
+class InvalidApiKey(InvalidInput):
+    """No API key was sent, or one that the dock does not know. The message never repeats what was sent."""
+
+    status = 401
+
+
+class PermissionDenied(InvalidInput):
+    """The key lacks the role that the request needs, or a dock without keys is not open to this caller."""
+
+    status = 403
+    kind = "permission_error"
+
+
+class RateLimitExceeded(InvalidInput):
+    """Too many requests at once; ``retry_after`` is the number of seconds after which another try makes sense."""
+
+    status = 429
+    kind = "requests"
+    retry_after = 1
+
+
 class NotFound(InvalidInput):
     """The named learnware, task, base model or file does not exist."""
 
@@ -76,6 +111,20 @@ class CatalogueLocked(CatalogueError):
 
 class CatalogueFormat(CatalogueError):
     """The catalogue was written by another format version."""
+
+
+class KeysUnavailable(DockError):
+    """The file of API keys is damaged or cannot be read, so nobody is let in."""
+
+    status = 503
+    kind = "keys_unavailable"
+
+
+class DeadlineExceeded(DockError):
+    """A request took longer than its deadline, and was ended."""
+
+    status = 504
+    kind = "timeout_error"
 
 
 class EncoderError(DockError):

@@ -171,8 +171,7 @@ class Specification:
 
 def read_reduced_set(data: bytes) -> ReducedSet:
     """Reads only the reduced set of a file that was checked before it was stored."""
-    tensors = safetensors.numpy.load(data)
-    return ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
+    return _reduced_set(safetensors.numpy.load(data))
 
 
 def read_section(data: bytes) -> Section:
@@ -189,7 +188,7 @@ def read_sketches(data: bytes) -> tuple[ReducedSet, PromptSketch | None]:
     """Reads reduced set and prompt sketch of a file that was checked before it was stored, at one go."""
     section = _read_document(data).sections.prompt
     tensors = safetensors.numpy.load(data)
-    reduced = ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
+    reduced = _reduced_set(tensors)
     if section is None:
         return reduced, None
     return reduced, PromptSketch(tensors["prompt.points"].astype(np.float32), section)
@@ -202,6 +201,10 @@ def read_parameters(data: bytes) -> ParameterVector | None:
         return None
     values = safetensors.numpy.load(data)["parameters.vector"]
     return ParameterVector(values.astype(np.float32), section)
+
+
+def _reduced_set(tensors: Mapping[str, NDArray[Any]]) -> ReducedSet:
+    return ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
 
 
 def _prompt(document: Document, tensors: Mapping[str, NDArray[Any]]) -> PromptSketch | None:

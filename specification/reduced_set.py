@@ -13,12 +13,15 @@ from specification.errors import InvalidExamples
 from specification.kernel import DEFAULT_GAMMA, Floats, gaussian
 
 DEFAULT_SIZE = 32
+"""Eight would do for all but mixtures, and tell less of single texts (docs/log.md)."""
 MAX_SIZE = 1024
 SAME_TEXT = 1 - 1e-4
 """The cosine from which on two embeddings are taken for those of one text."""
 RIDGE = 1e-6
-ROUNDS = 10
-FIRST_CENTRES_FROM = 16
+ROUNDS = 6
+PART = 16
+"""Texts a point that all rounds but the last look at."""
+FIRST_CENTRES_FROM = 8
 """Texts a point, among which k-means++ looks for the first centres."""
 
 
@@ -58,21 +61,22 @@ def reduce(sample: Floats, size: int | None = None, gamma: float = DEFAULT_GAMMA
 
 
 def _centres(sample: Floats, size: int, seed: int) -> Floats:
-    """Spherical k-means (Dhillon & Modha, Machine Learning 2001) from k-means++ on a part of the sample.
+    """Spherical k-means (Dhillon & Modha, Machine Learning 2001) from k-means++, its last round over all texts.
 
-    On the unit sphere, where the sample lies, centres lose a fifth less than inside it, and ten rounds of matrix
-    products lose no more than scikit-learn's k-means run to its end (docs/log.md).
+    On the unit sphere, where the sample lies, centres lose a fifth less than inside it, and a few rounds of matrix
+    products on a part of a large sample lose no more than scikit-learn's k-means run to its end (docs/log.md).
     """
     from scipy.sparse import csr_matrix
     from sklearn.cluster import kmeans_plusplus
 
-    count = len(sample)
-    part = np.random.default_rng(seed).permutation(count)[: FIRST_CENTRES_FROM * size]
-    centres: Floats = kmeans_plusplus(sample[part], size, random_state=seed)[0].astype(np.float32)
-    ones, rows = np.ones(count, dtype=np.float32), np.arange(count)
+    part = sample[np.random.default_rng(seed).permutation(len(sample))[: PART * size]]
+    # In float64, which scikit-learn would otherwise make of every batch again.
+    first = part[: FIRST_CENTRES_FROM * size].astype(np.float64)
+    centres: Floats = kmeans_plusplus(first, size, random_state=seed)[0].astype(np.float32)
+    ones, rows = np.ones(len(part), dtype=np.float32), np.arange(len(part))
     for _ in range(ROUNDS):
-        nearest = (sample @ centres.T).argmax(axis=1)
-        sums = csr_matrix((ones, (nearest, rows)), shape=(size, count)) @ sample
+        nearest = (part @ centres.T).argmax(axis=1)
+        sums = csr_matrix((ones, (nearest, rows)), shape=(size, len(part))) @ part
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(lengths > 0, sums / np.maximum(lengths, np.finfo(np.float32).tiny), centres)
     return _merged(sample, centres)
@@ -84,16 +88,26 @@ def _merged(sample: Floats, centres: Floats) -> Floats:
     Such a centre is the text's embedding, from which much of the text can be told (docs/privacy.md).
     """
     similarity = sample @ centres.T
-    kept = np.arange(len(centres))
+    nearest = similarity.argmax(axis=1)
+    means: Floats = centres.copy()
+    # How far the farthest text of a centre is from their mean, as a cosine: 1 where all are one text.
+    least = np.ones(len(centres), dtype=np.float32)
+    kept, changed = np.ones(len(centres), dtype=bool), set(range(len(centres)))
     while True:
-        nearest = similarity[:, kept].argmax(axis=1)
-        sums = np.stack([sample[nearest == place].sum(axis=0) for place in range(len(kept))])
-        means: Floats = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        least = np.ones(len(kept), dtype=np.float32)
-        np.minimum.at(least, nearest, (sample * means[nearest]).sum(axis=1))
-        if len(kept) == 1 or least.max() < SAME_TEXT:
-            return means
-        kept = np.delete(kept, least.argmax())
+        for place in changed:
+            own = sample[nearest == place]
+            if len(own):
+                total = own.sum(axis=0)
+                means[place] = total / max(np.linalg.norm(total), np.finfo(np.float32).tiny)
+                least[place] = (own @ means[place]).min()
+        worst = int(np.where(kept, least, -np.inf).argmax())
+        if kept.sum() == 1 or least[worst] < SAME_TEXT:
+            remaining: Floats = means[kept]
+            return remaining
+        kept[worst], similarity[:, worst] = False, -np.inf
+        moved = np.flatnonzero(nearest == worst)
+        nearest[moved] = similarity[moved].argmax(axis=1)
+        changed = set(nearest[moved].tolist())
 
 
 def _weights(sample: Floats, points: Floats, gamma: float) -> Floats:
@@ -101,10 +115,10 @@ def _weights(sample: Floats, points: Floats, gamma: float) -> Floats:
     from scipy.linalg import solve_triangular
     from scipy.optimize import nnls
 
-    # In float64: between near-duplicates the rounding of float32 exceeds the ridge.
+    # In float64: between near-duplicates the rounding of float32 exceeds the ridge. A mean evens it out.
     exact = points.astype(np.float64)
     own = gaussian(exact, exact, gamma) + RIDGE * np.eye(len(points))
-    target = gaussian(exact, sample.astype(np.float64), gamma).mean(axis=1)
+    target = gaussian(points, sample, gamma).mean(axis=1, dtype=np.float64)
     lower = np.linalg.cholesky(own)
     weights, _ = nnls(lower.T, solve_triangular(lower, target, lower=True))
     result: Floats = (weights / weights.sum()).astype(np.float32)

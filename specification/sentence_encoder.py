@@ -43,7 +43,7 @@ class SentenceEncoder:
         return EncoderIdentity(
             name=Path(self.name).name if os.sep in self.name else self.name,
             dimension=dimension,
-            weights_sha256=digest_of(self._folder),
+            weights_sha256=digest_of(self.folder),
             max_tokens=int(self._model.max_seq_length or 512),
         )
 
@@ -65,7 +65,8 @@ class SentenceEncoder:
         return vectors
 
     @cached_property
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
+        """Where the model's files lie."""
         package = PACKAGED.get(self.name)
         if package:
             found = importlib.util.find_spec(package)
@@ -77,7 +78,7 @@ class SentenceEncoder:
 
     @cached_property
     def _model(self) -> "SentenceTransformer":
-        folder = self._folder
+        folder = self.folder
         refuse_pickles(folder, f"encoder {self.name!r}", EncoderError)
         try:
             from sentence_transformers import SentenceTransformer

@@ -73,7 +73,11 @@ class Whitening:
 
         ``prompts`` is float32 [n, d], ``means`` [c, d], ``sizes`` [c] the number of texts behind each.
         """
-        squared = cdist(prompts @ self.transform, means @ self.transform, "sqeuclidean")
+        return self.log_likelihoods_of(prompts, means @ self.transform, sizes)
+
+    def log_likelihoods_of(self, prompts: Floats, whitened: Floats, sizes: Doubles) -> Doubles:
+        """As ``log_likelihoods``, from means that are whitened already: ``means @ transform``, [c, d]."""
+        squared = cdist(prompts @ self.transform, whitened, "sqeuclidean")
         wider = 1 + 1 / sizes
         result: Doubles = -0.5 * (squared / wider + prompts.shape[1] * np.log(wider))
         return result

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalogue import CatalogueSettings, EdgeCatalogue, Entry, Signal, parse_filter
+from catalogue import EVERYTHING, CatalogueSettings, EdgeCatalogue, Entry, Signal, parse_filter
 from retriever import Retriever
 from retriever.mixture import UNKNOWN_SCORE
 from specification import EncoderIdentity, ReducedSet, Specification, compare, differential_privacy, mmd
@@ -118,6 +118,16 @@ def test_a_prompt_is_routed_by_likelihood_and_as_the_exact_search_routes_it(prom
         assert found.decision.learnware == found.ranked[0].learnware
     assert right == 20
     assert np.mean(recall) >= 0.9
+
+
+def test_a_learnware_can_be_judged_beside_the_best(prompt_retriever: Retriever) -> None:
+    everyone = prompt_retriever.route("4", limit=COUNT).ranked
+    last = everyone[120]
+    beside = prompt_retriever.route("4", 3, EVERYTHING, last.learnware.id)
+    assert beside.ranked[:3] == prompt_retriever.route("4", 3).ranked
+    assert beside.ranked[3:] == (last,)
+    assert len(prompt_retriever.route("4", 3, EVERYTHING, everyone[1].learnware.id).ranked) == 3
+    assert len(prompt_retriever.route("4", 3, EVERYTHING, "0" * 64).ranked) == 3
 
 
 def test_learnwares_without_prompt_section_come_behind_unless_only_they_fit(prompt_retriever: Retriever) -> None:

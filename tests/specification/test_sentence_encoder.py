@@ -29,14 +29,14 @@ def test_identity_names_weights_and_limits(encoder: SentenceEncoder) -> None:
 
 
 def test_another_pooling_is_another_encoder(encoder: SentenceEncoder, tmp_path: Path) -> None:
-    folder = shutil.copytree(encoder._folder, tmp_path / "model")
+    folder = shutil.copytree(encoder.folder, tmp_path / "model")
     file = folder / "1_Pooling" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"pooling_mode_cls_token": True}))
     assert digest_of(folder) != encoder.identity.weights_sha256
 
 
 def test_pickled_weights_are_refused(encoder: SentenceEncoder, tmp_path: Path) -> None:
-    folder = shutil.copytree(encoder._folder, tmp_path / "model")
+    folder = shutil.copytree(encoder.folder, tmp_path / "model")
     (folder / "2_Dense").mkdir()
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(EncoderError, match="2_Dense holds a pickle"):
