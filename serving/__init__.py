@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from serving.client import DockClient
     from serving.engine import Engine, EngineAnswer
     from serving.gateway import GatewayParts, create_app
+    from serving.pool import Pool
     from serving.remote import RemoteConfig, RemoteEngine
+    from serving.replica import PoolConfig
     from serving.server import serve
     from serving.tasks import Task, TaskStore
     from serving.transformers_engine import TransformersConfig, TransformersEngine
@@ -22,6 +24,8 @@ _HOMES = {
     "Engine": "engine",
     "EngineAnswer": "engine",
     "GatewayParts": "gateway",
+    "Pool": "pool",
+    "PoolConfig": "replica",
     "RemoteConfig": "remote",
     "RemoteEngine": "remote",
     "Task": "tasks",
@@ -39,6 +43,8 @@ __all__ = [
     "Engine",
     "EngineAnswer",
     "GatewayParts",
+    "Pool",
+    "PoolConfig",
     "RemoteConfig",
     "RemoteEngine",
     "Task",

@@ -3,11 +3,13 @@
 The command line uses it while another process holds the catalogue's folder.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
@@ -16,6 +18,8 @@ from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal
 from indexer.adapter import check_folder
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Ranking
+from serving.keys import Key, KeyRequest, NewKey
+from serving.live import LiveSnapshot
 from serving.tasks import TASK_ID_LENGTH, Task
 from serving.trial_wire import Answers, CandidateField, Questions, TrialOutcome
 from serving.wire import (
@@ -24,6 +28,7 @@ from serving.wire import (
     SIGNALS,
     ErrorAnswer,
     FacetCounts,
+    KeyList,
     MeasuredTask,
     encodable,
     error_code,
@@ -32,6 +37,8 @@ from serving.wire import (
 from specification import Specification
 from specification.errors import DockError, EngineError, InvalidInput, NotFound
 
+KEY_VARIABLE = "SLMDOCK_KEY"
+MAX_KEY_LENGTH = 1000
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 # What ids, names and engine names are made of. Anything else is no learnware, and could be another path.
 REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
@@ -42,11 +49,18 @@ Result = TypeVar("Result")
 class DockClient:
     """Speaks to a gateway. Every method raises the same DockErrors as the dock behind it would."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
-        """Raises InvalidInput if ``url`` is no URL; asks nobody yet."""
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None, key: str | None = None) -> None:
+        """Asks nobody yet. ``key`` is an API key; the default is the environment's SLMDOCK_KEY.
+
+        Raises:
+            InvalidInput: ``url`` is no URL, or the key can be none.
+        """
         self.url = url.rstrip("/")
+        headers = _headers(key or os.environ.get(KEY_VARIABLE, ""))
         try:
-            self._client = httpx.Client(base_url=self.url, timeout=TIMEOUT, transport=transport, trust_env=False)
+            self._client = httpx.Client(
+                base_url=self.url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False
+            )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise InvalidInput(f"dock URL {url[:200]!r}: {error}; write http://host:port") from None
 
@@ -105,6 +119,10 @@ class DockClient:
         body = SIGNALS.dump_json(tuple(signals))
         return self._request("POST", f"{_path_of(name)}/quality", Learnware.model_validate_json, content=body)
 
+    def live(self) -> LiveSnapshot:
+        """Returns the gateway's last minute and the state of its engines."""
+        return self._get("/v1/live", LiveSnapshot.model_validate_json)
+
     def register_task(self, task: Specification) -> Task:
         """Registers a task; its id can be sent as ``model="task:<id>"``."""
         return self._send("/v1/tasks", Task.model_validate_json, task)
@@ -124,6 +142,19 @@ class DockClient:
         """Makes a trial's winner the one who answers the task."""
         body = outcome.model_dump()
         return self._request("POST", f"/v1/tasks/{task}/trial/outcome", Task.model_validate_json, json=body)
+
+    def create_key(self, wanted: KeyRequest) -> NewKey:
+        """See ``KeyStore.create_key``."""
+        body = wanted.model_dump_json()
+        return self._request("POST", "/v1/keys", NewKey.model_validate_json, content=body)
+
+    def list_keys(self) -> list[Key]:
+        """See ``KeyStore.list_keys``."""
+        return self._get("/v1/keys", KeyList.model_validate_json).data
+
+    def revoke_key(self, id: str) -> Key:
+        """See ``KeyStore.revoke_key``."""
+        return self._request("DELETE", f"/v1/keys/{quote(id, safe='')}", Key.model_validate_json)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -176,6 +207,13 @@ def _tree(error: type[DockError]) -> Iterator[type[DockError]]:
 
 
 _CLASSES = {error_code(error): error for error in _tree(DockError)}
+
+
+def _headers(key: str) -> dict[str, str]:
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()) or len(key) > MAX_KEY_LENGTH:
+        raise InvalidInput(f"the API key ({KEY_VARIABLE}, or a key file) is not one line of ASCII text")
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _path_of(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,7 +12,11 @@ from starlette.types import Receive, Scope, Send
 
 from catalogue.contract import MAX_LIMIT
 from serving.engine import EVENT_STREAM, AdapterUnavailable, EngineAnswer, Route
+from serving.events import kept_alive, whole_events
+from serving.openapi import GENERATED, generation_body
 from serving.parts import GatewayParts, Parts
+from serving.prompt_length import check_length
+from serving.request_record import note_broken_stream, noted, timed
 from serving.requests import read_body, while_connected
 from serving.routing import AUTO, Choice, choose, fall_back, requested_model
 from serving.wire import ModelEntry, ModelList, error_body, error_code, parse_object
@@ -19,27 +24,50 @@ from specification.errors import EngineError, InvalidInput
 
 MAX_JSON_BYTES = 2 * 2**20
 
-router = APIRouter(prefix="/v1")
+MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
 @router.get("/models")
 async def list_models(
     parts: Parts, limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100, after: str | None = None
 ) -> ModelList:
-    """Lists what can be sent as ``model``: on the first page the base model and ``auto``, then learnwares."""
+    """Lists what can be sent as ``model``: on the first page base models and ``auto``, then learnwares."""
     page = await run_in_threadpool(parts.catalogue.scroll, parts.servable, limit, after)
-    first = [] if after else [ModelEntry(id=parts.engine.base_model), ModelEntry(id=AUTO)]
+    bases = [engine.base_model for engine in parts.engines]
+    first = [] if after else [ModelEntry(id=id) for id in (*bases, AUTO)]
     entries = first + [ModelEntry.of(learnware) for learnware in page.learnwares]
     return ModelList(data=entries, has_more=page.next is not None, next=page.next)
 
 
-@router.post("/completions", response_class=Response)
+@router.get("/models/{model:path}")
+async def get_model(parts: Parts, model: str) -> ModelEntry:
+    """Returns one that can be sent as ``model``, under the name it was asked for by."""
+    if model == AUTO or parts.engine_of(model) is not None:
+        return ModelEntry(id=model)
+    choice = await choose(parts, model, {})
+    found = await run_in_threadpool(parts.catalogue.get, [choice.learnware] if choice.learnware else [])
+    return next(map(ModelEntry.of, found), ModelEntry(id=model)).model_copy(update={"id": model})
+
+
+@router.post(
+    "/completions",
+    response_class=Response,
+    responses=GENERATED,
+    openapi_extra=generation_body("prompt", {"oneOf": [{"type": "string"}, {"type": "array"}]}),
+)
 async def complete(request: Request, parts: Parts) -> Response:
     """Completes a prompt."""
     return await _answer("completions", request, parts)
 
 
-@router.post("/chat/completions", response_class=Response)
+@router.post(
+    "/chat/completions",
+    response_class=Response,
+    responses=GENERATED,
+    openapi_extra=generation_body("messages", MESSAGES),
+)
 async def chat(request: Request, parts: Parts) -> Response:
     """Answers a conversation."""
     return await _answer("chat/completions", request, parts)
@@ -48,14 +76,14 @@ async def chat(request: Request, parts: Parts) -> Response:
 async def _answer(route: Route, request: Request, parts: GatewayParts) -> Response:
     body = parse_object(await read_body(request, MAX_JSON_BYTES))
     _refuse_prompt_logprobs(body)
-    choice = await choose(parts, requested_model(body), body)
+    choice = await timed(choose(parts, requested_model(body), body))
     try:
         answer, data = await while_connected(request, _ask(parts, route, body, choice))
     except AdapterUnavailable as error:
         # Whoever named the learnware must know; whoever left the choice to the dock gets an answer.
         if choice.kind == "named":
             raise
-        choice = fall_back(parts, str(error))
+        choice = noted(replace(fall_back(parts, str(error)), seconds=choice.seconds))
         answer, data = await while_connected(request, _ask(parts, route, body, choice))
     if data is None:
         return EventStream(answer, choice.headers())
@@ -75,12 +103,15 @@ async def _ask(
     parts: GatewayParts, route: Route, body: dict[str, object], choice: Choice
 ) -> tuple[EngineAnswer, bytes | None]:
     """Returns the engine's answer, and its whole body unless it is a stream."""
-    answer = await parts.engine.post(route, body | {"model": choice.model})
+    engine = parts.engine_of(choice.base_model)
+    assert engine is not None
+    check_length(body, engine.max_model_len)
+    answer = await engine.post(route, body | {"model": choice.model})
     return answer, None if answer.media_type == EVENT_STREAM else await answer.read()
 
 
 class EventStream(StreamingResponse):
-    """Passes an engine's events on byte for byte; closes them when the client is done or gone."""
+    """Passes an engine's events on as they are; closes them when the client is done or gone."""
 
     def __init__(self, answer: EngineAnswer, headers: dict[str, str]) -> None:
         unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -89,7 +120,8 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            async with kept_alive(send) as speaking:
+                await super().__call__(scope, receive, speaking)
         finally:
             await self._answer.close()
 
@@ -97,8 +129,9 @@ class EventStream(StreamingResponse):
 async def _events(answer: EngineAnswer) -> AsyncIterator[bytes]:
     """Yields the engine's bytes. If it dies in between, the headers are gone, so an event says so."""
     try:
-        async for chunk in answer.chunks:
-            yield chunk
+        async for events in whole_events(answer.chunks):
+            yield events
     except EngineError as error:
+        note_broken_stream()
         body = error_body(str(error), error.kind, error_code(EngineError))
         yield b"data: " + json.dumps(body).encode() + b"\n\n"

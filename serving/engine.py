@@ -24,6 +24,16 @@ class AdapterUnavailable(EngineError):
     kind = "adapter_unavailable"
 
 
+class EngineUnreachable(EngineError):
+    """Nobody took the request, so nothing of it was done and it can be sent elsewhere."""
+
+
+class EnginesDown(EngineError):
+    """None of a base model's replicas answers. They are started again, or watched until they return."""
+
+    retry_after = 5
+
+
 async def _nothing() -> None:
     """What is left to do for an answer that holds no connection."""
 
@@ -55,6 +65,12 @@ class Engine(ABC):
     base_model: str
     # The largest rank of an adapter that this engine can load, None where no limit is known.
     max_lora_rank: int | None = None
+    # Tokens of prompt and answer together, None where that is not known.
+    max_model_len: int | None = None
+    # How many adapters it keeps in memory, None where that is not known.
+    max_cpu_loras: int | None = None
+    # Changes with each start that could be noticed: what was in memory before is gone.
+    starts: int = 0
 
     @abstractmethod
     async def start(self) -> None:
@@ -82,6 +98,9 @@ class Engine(ABC):
             AdapterUnavailable: the engine cannot load the adapter that ``model`` names.
             EngineError: the engine is not there or died.
         """
+
+    def warm(self, adapter: str) -> None:  # noqa: B027
+        """Asks for an adapter to be loaded soon, ahead of its first request; returns at once and never fails."""
 
 
 def adapter_prefix(model: str) -> str | None:

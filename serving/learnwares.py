@@ -16,12 +16,16 @@ from catalogue import Card, Learnware, Page, parse_card, parse_filter
 from catalogue.contract import MAX_LIMIT
 from catalogue.learnware import describe
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
-from retriever import Mixture
+from retriever import Decision, Mixture, Ranking
 from retriever.decision import MAX_UNKNOWN
+from serving.auto import obstacle, pick
+from serving.decisions import TOP
+from serving.openapi import BINARY, binary_body, form_body, json_body
 from serving.parts import GatewayParts, Parts
 from serving.requests import limited, read_body
 from serving.routing import find_learnware
 from serving.tasks import TASK_ID_LENGTH, Part, Task
+from serving.warming import warm_task
 from serving.wire import PAGE, RANKING, SIGNALS, FacetCounts, MeasuredTask, parse_object
 from specification import MAX_SPECIFICATION_BYTES, Specification
 from specification.errors import DockError, InvalidInput, NotFound, TooLarge
@@ -32,7 +36,10 @@ UPLOADS = ("card", "specification", "adapter_config", "adapter_model")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 
-router = APIRouter()
+SPECIFICATION = binary_body("A specification file.")
+SIGNAL_LIST = {"type": "array", "items": {"type": "object"}}
+
+router = APIRouter(tags=["Learnwares"])
 
 
 @router.get("/learnwares")
@@ -61,14 +68,18 @@ def get_learnware(parts: Parts, reference: str) -> Learnware:
     return _required(parts, reference)
 
 
-@router.get("/learnwares/{reference}/specification", response_class=Response)
+@router.get("/learnwares/{reference}/specification", response_class=Response, responses=BINARY)
 def get_specification(parts: Parts, reference: str) -> Response:
     """Returns a learnware's specification file."""
     data = parts.catalogue.specification_file(_required(parts, reference))
     return Response(data, media_type="application/octet-stream")
 
 
-@router.post("/learnwares", status_code=201)
+@router.post(
+    "/learnwares",
+    status_code=201,
+    openapi_extra=form_body(["card"], list(UPLOADS[1:]), "The card as JSON, and three files."),
+)
 async def submit_learnware(request: Request, parts: Parts) -> Learnware:
     """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``."""
     form = await _read_form(request)
@@ -84,7 +95,7 @@ async def submit_learnware(request: Request, parts: Parts) -> Learnware:
         await form.close()
 
 
-@router.post("/learnwares/{reference}/quality")
+@router.post("/learnwares/{reference}/quality", openapi_extra=json_body(SIGNAL_LIST, "Quality signals."))
 async def attach_quality(request: Request, parts: Parts, reference: str) -> Learnware:
     """Adds quality signals, a JSON array, to a learnware by id or name."""
     data = await read_body(request, MAX_CARD_BYTES)
@@ -96,7 +107,7 @@ async def attach_quality(request: Request, parts: Parts, reference: str) -> Lear
         return await run_in_threadpool(lambda: parts.indexer.attach(_required(parts, reference), signals))
 
 
-@router.post("/measured-tasks")
+@router.post("/measured-tasks", openapi_extra=SPECIFICATION)
 async def keep_measured_task(request: Request, parts: Parts) -> MeasuredTask:
     """Keeps the specification of a task that quality signals name by its digest."""
     data = await read_body(request, MAX_SPECIFICATION_BYTES)
@@ -105,7 +116,7 @@ async def keep_measured_task(request: Request, parts: Parts) -> MeasuredTask:
         return MeasuredTask(digest=await run_in_threadpool(parts.indexer.measure, specification))
 
 
-@router.post("/search")
+@router.post("/search", openapi_extra=SPECIFICATION)
 async def search(request: Request, parts: Parts, where: str = "", limit: Limit = 10) -> dict[str, Any]:
     """Ranks learnwares for the task whose specification file is the request's body."""
     condition = parse_filter(where)
@@ -115,7 +126,7 @@ async def search(request: Request, parts: Parts, where: str = "", limit: Limit =
     return _json(RANKING, ranking)
 
 
-@router.post("/v1/tasks")
+@router.post("/v1/tasks", openapi_extra=SPECIFICATION)
 async def register_task(request: Request, parts: Parts) -> Task:
     """Registers the task whose specification file is the body.
 
@@ -123,7 +134,9 @@ async def register_task(request: Request, parts: Parts) -> Task:
     """
     data = await read_body(request, MAX_SPECIFICATION_BYTES)
     specification = await run_in_threadpool(Specification.from_bytes, data)
-    return await run_in_threadpool(_register, parts, specification)
+    task = await run_in_threadpool(_register, parts, specification)
+    await warm_task(parts, task)
+    return task
 
 
 @router.get("/v1/tasks/{id}")
@@ -136,8 +149,8 @@ def get_task(parts: Parts, id: str) -> Task:
 
 
 def _register(parts: GatewayParts, specification: Specification) -> Task:
-    ranking = parts.retriever.search(specification, 1, parts.servable)
-    decision, mixture = ranking.decision, ranking.mixture
+    ranking = parts.retriever.search(specification, TOP, parts.servable)
+    decision, mixture = _loadable(parts, ranking), ranking.mixture
     task = Task(
         id=specification.digest[:TASK_ID_LENGTH],
         learnware=decision.learnware.id if decision.learnware else None,
@@ -151,6 +164,18 @@ def _register(parts: GatewayParts, specification: Specification) -> Task:
         task = task.model_copy(update=_plan(mixture))
     parts.tasks.put(task)
     return task
+
+
+def _loadable(parts: GatewayParts, ranking: Ranking) -> Decision:
+    """Returns the decision, or the next best that fits where no engine can load the one it names."""
+    decision, best = ranking.decision, pick(parts, ranking)
+    if decision.learnware is None or best is None or best.learnware == decision.learnware:
+        return decision
+    reason = (
+        f"{best.learnware.name} has fit {best.fit:.3f} and is the best that can be loaded: "
+        f"{obstacle(parts, decision.learnware)}"
+    )
+    return Decision(best.learnware, best.fit, best.p_value, decision.threshold, reason)
 
 
 def _plan(mixture: Mixture) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,29 +11,65 @@ from catalogue import PUBLISHED, Catalogue, Filter, Match
 from catalogue.filters import Range
 from indexer import Indexer
 from retriever import Retriever
+from serving.decisions import DecisionLimits, Decisions
 from serving.engine import Engine
+from serving.keys import KeyStore
+from serving.limits import Limits
 from serving.tasks import TaskStore
+from serving.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
 class GatewayParts:
-    """The dock behind a gateway. ``writing`` lets one writer in, ``encoding`` one user of the encoder."""
+    """The dock behind a gateway. ``writing`` lets one writer in, ``encoding`` one user of the encoder.
+
+    ``keys`` None means a gateway that lets everybody in who reaches it, which it therefore listens to on loopback.
+    ``engines`` holds one engine a base model; the first is the default, which answers where nothing fits.
+    """
 
     catalogue: Catalogue
     retriever: Retriever
     indexer: Indexer
-    engine: Engine
+    engines: tuple[Engine, ...]
     tasks: TaskStore
+    telemetry: Telemetry = field(default_factory=Telemetry)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    keys: KeyStore | None = None
+    limits: Limits = Limits()  # noqa: RUF009 - it is frozen
+    deciding: DecisionLimits = field(default_factory=DecisionLimits)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """What ``auto`` decides by."""
+        return Decisions(self.retriever, self.encoding, self.deciding)
+
+    @property
+    def engine(self) -> Engine:
+        """The default engine."""
+        return self.engines[0]
+
+    def engine_of(self, base_model: str) -> Engine | None:
+        """The engine of a base model, None if this dock does not serve it."""
+        return next((engine for engine in self.engines if engine.base_model == base_model), None)
 
     @property
     def servable(self) -> Filter:
-        """The learnwares that this engine can answer with."""
-        base = Match(field="base_model", values=(self.engine.base_model,))
-        servable = PUBLISHED & Filter(conditions=(base,))
-        limit = self.engine.max_lora_rank
-        return servable if limit is None else servable & Filter(conditions=(Range(field="rank", at_most=limit),))
+        """The learnwares that these engines can answer with, but for ranks that only another's can."""
+        return self._servable(self.engines)
+
+    @property
+    def servable_by_default(self) -> Filter:
+        """The learnwares that the default engine can answer with."""
+        return self._servable(self.engines[:1])
+
+    def _servable(self, engines: tuple[Engine, ...]) -> Filter:
+        bases = Match(field="base_model", values=tuple(engine.base_model for engine in engines))
+        servable = PUBLISHED & Filter(conditions=(bases,))
+        limits = [engine.max_lora_rank for engine in engines if engine.max_lora_rank is not None]
+        if len(limits) < len(engines):
+            return servable
+        return servable & Filter(conditions=(Range(field="rank", at_most=max(limits)),))
 
 
 def _parts_of(request: Request) -> GatewayParts:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from serving.engine import AdapterUnavailable, Engine, EngineAnswer, Route
+from serving.engine import AdapterUnavailable, Engine, EngineAnswer, EngineUnreachable, Route
+from serving.request_record import onward_headers
 from specification.errors import EngineError, InvalidInput
 
 HEALTH_TIMEOUT = 5.0
@@ -25,6 +26,7 @@ class RemoteConfig:
     ``url`` is the server's root, without ``/v1``; ``base_model`` the name it serves the base model under;
     ``socket`` a Unix socket to connect to instead of the URL's host. Times are in seconds:
     ``answer_timeout`` is the longest silence, which without streaming is the whole generation.
+    ``max_cpu_loras`` is what the server was started with; it cannot be asked.
     """
 
     url: str
@@ -34,6 +36,7 @@ class RemoteConfig:
     connect_timeout: float = 5.0
     answer_timeout: float = 600.0
     start_timeout: float = 30.0
+    max_cpu_loras: int = 64
 
 
 class RemoteEngine(Engine):
@@ -42,6 +45,8 @@ class RemoteEngine(Engine):
     def __init__(self, config: RemoteConfig) -> None:
         self.config = config
         self.base_model = config.base_model
+        self.max_cpu_loras = config.max_cpu_loras
+        self._reached = False
         self._client: httpx.AsyncClient | None = None
 
     def connect(self) -> None:
@@ -70,6 +75,7 @@ class RemoteEngine(Engine):
                 waited = f"{self.config.start_timeout:.0f} s"
                 raise EngineError(f"no healthy engine answered at {self.config.url} within {waited}")
             await asyncio.sleep(POLL_SECONDS)
+        self.max_model_len = await self._context_length()
 
     async def stop(self) -> None:
         """Closes all connections; the server itself runs on, since someone else started it."""
@@ -83,22 +89,30 @@ class RemoteEngine(Engine):
             return False
         try:
             response = await self._client.get("/health", timeout=HEALTH_TIMEOUT)
-        except httpx.HTTPError:
+        except httpx.HTTPError as error:
+            # A server that is slow is the same one; one that nothing listens for has gone.
+            self._reached &= isinstance(error, httpx.TimeoutException)
             return False
+        if not self._reached:
+            self._reached = True
+            self.starts += 1
         return response.status_code == httpx.codes.OK
 
     async def post(self, route: Route, body: dict[str, object]) -> EngineAnswer:
         """Sends the request; see ``Engine.post``."""
         if self._client is None:
-            raise EngineError(f"the engine at {self.config.url} is not connected yet; try again in a moment")
+            raise EngineUnreachable(f"the engine at {self.config.url} is not connected yet; try again in a moment")
         request = self._client.build_request(
             "POST",
             f"/v1/{route}",
             content=json.dumps(body).encode(),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json"} | onward_headers(),
         )
         try:
             response = await self._client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._reached = False
+            raise EngineUnreachable(f"the engine at {self.config.url} is not there: {_words(error)}") from error
         except httpx.HTTPError as error:
             raise EngineError(f"the engine at {self.config.url} does not answer: {_words(error)}") from error
         media_type = response.headers.get("content-type", "application/json").split(";")[0].strip()
@@ -106,6 +120,17 @@ class RemoteEngine(Engine):
         if response.status_code in REFUSALS and body.get("model") != self.base_model:
             return _unless_adapter_failed(answer, await answer.read(), str(body.get("model")))
         return answer
+
+    async def _context_length(self) -> int | None:
+        """Returns what the server says of its base model's context; vLLM does, others need not."""
+        if self._client is None:
+            return None
+        try:
+            answer = await self._client.get("/v1/models", timeout=HEALTH_TIMEOUT)
+            found = next(model for model in answer.json()["data"] if model["id"] == self.base_model)
+            return int(found["max_model_len"])
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, StopIteration):
+            return None
 
     async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
         try:

@@ -11,6 +11,9 @@ from specification.errors import TooLarge
 
 Result = TypeVar("Result")
 
+# What nginx logs where a client left before the answer.
+CLIENT_CLOSED_REQUEST = 499
+
 
 class ClientGone(Exception):
     """The client closed the connection; nobody reads an answer any more."""

@@ -27,6 +27,7 @@ class TransformersEngine(Engine):
     def __init__(self, config: TransformersConfig) -> None:
         self.config = config
         self.base_model = config.base_model
+        self.max_cpu_loras = config.max_adapters
         self._executor: ThreadPoolExecutor | None = None
         self._model: LoadedModel | None = None
         self._jobs: WeakSet[_Job] = WeakSet()

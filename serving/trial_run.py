@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogue import EVERYTHING, Filter
+from catalogue import EVERYTHING, Filter, Signal
 from retriever import HalvingRule, Score, Trial, TrialPrior, choices_of, choose_score, score
 from serving.client import DockClient
 from serving.tasks import Task
@@ -85,18 +85,31 @@ class TrialReport:
     def winner(self) -> Standing:
         return self.standings[0]
 
-    def outcome(self, share: bool = False) -> TrialOutcome:
-        """Returns what the dock may keep; with ``share`` every learnware's mean score is in it."""
+    def outcome(self) -> TrialOutcome:
+        """Returns what the dock keeps with the task."""
         best = self.winner
-        scores = {
-            each.candidate.learnware: min(max(each.mean, 0.0), 1.0)
-            for each in self.standings
-            if each.candidate.learnware and not each.error
-        }
         return TrialOutcome(
             winner=best.candidate.learnware, fit=best.candidate.fit, score=min(max(best.mean, 0.0), 1.0),
             low=best.low, high=best.high, probability=best.probability, examples=self.examples,
-            scores=scores if share else None,
+        )  # fmt: skip
+
+    def signals(self, specification: str) -> dict[str, list[Signal]]:
+        """Returns what the trial tells of each learnware, by id: its mean score, and the base model's beside it.
+
+        ``specification`` is the digest of the task's specification.
+        """
+        base = next(each for each in self.standings if not each.candidate.learnware)
+        return {
+            each.candidate.learnware: [self._signal(each, specification), self._signal(base, specification)]
+            for each in self.standings
+            if each.candidate.learnware and each.examples and not each.error
+        }
+
+    def _signal(self, standing: Standing, specification: str) -> Signal:
+        return Signal(
+            kind="trial", task=self.task, metric=self.score, value=standing.mean, examples=standing.examples,
+            subject="learnware" if standing.candidate.learnware else "base", specification=specification,
+            source="a trial with the task's own examples",
         )  # fmt: skip
 
 

@@ -80,8 +80,6 @@ class Answers(_Message):
 class TrialOutcome(_Message):
     """How a trial ended: the winner (empty: the base model), its score with an interval of 95 %, the probability
     that it is the best, on how many examples.
-
-    ``scores`` holds every learnware's mean score by id, and is sent only if the user agrees to share it.
     """
 
     winner: LearnwareId
@@ -91,4 +89,3 @@ class TrialOutcome(_Message):
     high: Probability
     probability: Probability
     examples: Annotated[int, Field(ge=1, le=1_000_000)]
-    scores: Annotated[dict[LearnwareId, Probability], Field(max_length=MAX_MODELS)] | None = None

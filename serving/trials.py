@@ -15,6 +15,7 @@ from catalogue import parse_filter
 from catalogue.learnware import describe
 from retriever import trial_candidates, with_base
 from serving.engine import AdapterUnavailable, Route
+from serving.openapi import binary_body, json_body
 from serving.parts import GatewayParts, Parts
 from serving.requests import read_body, while_connected
 from serving.routing import choose
@@ -28,6 +29,7 @@ from serving.trial_wire import (
     Questions,
     TrialOutcome,
 )
+from serving.warming import warm_task
 from serving.wire import parse_object
 from specification import MAX_SPECIFICATION_BYTES, Specification
 from specification.errors import EngineError, InvalidInput, NotFound
@@ -37,10 +39,10 @@ IN_FLIGHT = 128
 
 Message = TypeVar("Message", bound=BaseModel)
 
-router = APIRouter(prefix="/v1/tasks/{id}/trial")
+router = APIRouter(prefix="/v1/tasks/{id}/trial", tags=["Trials"])
 
 
-@router.post("/candidates")
+@router.post("/candidates", openapi_extra=binary_body("The task's specification file."))
 async def list_candidates(
     id: str, request: Request, parts: Parts, top: Annotated[int, Query(ge=1, lt=MAX_MODELS)] = 10, where: str = ""
 ) -> CandidateField:
@@ -52,7 +54,7 @@ async def list_candidates(
         raise InvalidInput(
             f"the specification is of task {specification.digest[:TASK_ID_LENGTH]}, not of {id[:80]}"
         )
-    servable = parts.servable & condition
+    servable = parts.servable_by_default & condition
     found = await run_in_threadpool(trial_candidates, parts.retriever, specification, top, servable)
     if found is None:
         raise NotFound("no learnware to try: none that this engine serves passes the filter")
@@ -70,7 +72,7 @@ async def list_candidates(
     )
 
 
-@router.post("")
+@router.post("", openapi_extra=json_body(Questions, "Prompts for every model."))
 async def answer_questions(id: str, request: Request, parts: Parts) -> Answers:
     """Lets every model answer every prompt, in one batch, without chance. Ends early if the client goes."""
     _task(parts, id)
@@ -84,11 +86,13 @@ async def answer_questions(id: str, request: Request, parts: Parts) -> Answers:
     return Answers(answers=answers, seconds=time.perf_counter() - started)
 
 
-@router.post("/outcome")
+@router.post("/outcome", openapi_extra=json_body(TrialOutcome, "How the trial ended."))
 async def keep_outcome(id: str, request: Request, parts: Parts) -> Task:
     """Makes the winner the one who answers ``task:<id>``, until the task is registered again."""
     outcome = _parse(TrialOutcome, await read_body(request, MAX_TRIAL_BYTES))
-    return await run_in_threadpool(_keep, parts, id, outcome)
+    task = await run_in_threadpool(_keep, parts, id, outcome)
+    await warm_task(parts, task)
+    return task
 
 
 def _keep(parts: GatewayParts, id: str, outcome: TrialOutcome) -> Task:

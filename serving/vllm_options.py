@@ -22,7 +22,8 @@ class VllmConfig:
     ``model`` is the base model's folder, ``base_model`` its name in the dock, ``store`` the adapter store's
     root, ``log`` the file that takes everything vLLM prints. ``max_loras`` adapters can share one batch,
     ``max_cpu_loras`` stay in memory, none may exceed ``max_lora_rank``. ``max_model_len`` is in tokens, the
-    model's own length if None; ``kv_cache_gib`` binds on a CPU only. ``extra`` goes to vLLM as it stands,
+    model's own length if None; ``kv_cache_gib`` binds on a CPU only. ``device`` is the place of the only GPU it
+    may use among those that this process sees, all if None. ``extra`` goes to vLLM as it stands,
     for instance ``("--tensor-parallel-size", "2")``.
     """
 
@@ -37,6 +38,7 @@ class VllmConfig:
     dtype: str = "auto"
     kv_cache_gib: int = 4
     start_timeout: float = 600.0
+    device: int | None = None
     extra: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -74,18 +76,28 @@ def command(config: VllmConfig, socket: Path) -> list[str]:
 
 def environment(config: VllmConfig, folder: Path) -> dict[str, str]:
     """Returns vLLM's environment: ours, no network, no reporting, temporary files inside ``folder``."""
-    return os.environ | {
-        STORE_VARIABLE: str(config.store.resolve()),
-        BASE_VARIABLE: config.base_model,
-        "VLLM_PLUGINS": PLUGIN,
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-        "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONWARNINGS": "ignore",
-        "TMPDIR": str(folder),
-    }
+    visible = {} if config.device is None else {"CUDA_VISIBLE_DEVICES": _gpu(config.device)}
+    return (
+        os.environ
+        | visible
+        | {
+            STORE_VARIABLE: str(config.store.resolve()),
+            BASE_VARIABLE: config.base_model,
+            "VLLM_PLUGINS": PLUGIN,
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONWARNINGS": "ignore",
+            "TMPDIR": str(folder),
+        }
+    )
+
+
+def _gpu(place: int) -> str:
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return seen[place % len(seen)] if seen else str(place)
 
 
 def check_installation(config: VllmConfig) -> None:

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serving import supervised
-from serving.engine import AdapterUnavailable, Engine, EngineAnswer, Route
+from serving.backoff import Backoff
+from serving.engine import AdapterUnavailable, Engine, EngineAnswer, EngineUnreachable, Route
 from serving.remote import RemoteConfig, RemoteEngine
 from serving.resolver import StoreResolver
 from serving.vllm_options import PLUGIN, VllmConfig, check_installation, command, environment
@@ -28,7 +29,6 @@ from specification.errors import EngineError
 STOP_GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.25
 TAIL_LINES = 20
-LONGEST_PAUSE_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class VllmProcess(Engine):
         self.config = config
         self.base_model = config.base_model
         self.max_lora_rank = config.max_lora_rank
+        self.max_model_len = config.max_model_len
+        self.max_cpu_loras = config.max_cpu_loras
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
@@ -81,7 +83,9 @@ class VllmProcess(Engine):
         memory later, and dies with all requests if it then finds the files gone or cut short.
         """
         if self._process is None or self._remote is None or self._process.poll() is not None:
-            raise EngineError("vLLM is not running; it is started again if it died, so try again in a minute")
+            raise EngineUnreachable(
+                "vLLM is not running; if it died it is started again, so try again in a minute"
+            )
         model = str(body.get("model"))
         if model != self.base_model and await asyncio.to_thread(self._door.folder_of, model) is None:
             raise AdapterUnavailable(f"the adapter {model} is not whole in the dock's store")
@@ -92,6 +96,8 @@ class VllmProcess(Engine):
             self._folder = Path(tempfile.mkdtemp(prefix="slmdock-"))
             socket = self._folder / "vllm.sock"
             self._process = self._spawn(socket)
+            # Before it can answer: a request that reaches it must not count for what the last one held.
+            self.starts += 1
             self._remote = RemoteEngine(
                 RemoteConfig(url="http://vllm", base_model=self.base_model, socket=str(socket))
             )
@@ -114,19 +120,19 @@ class VllmProcess(Engine):
             shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _revive(self) -> None:
-        pause = 1.0
+        backoff = Backoff()
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.pause)
             if self._process is not None and self._process.poll() is None:
-                pause = 1.0
+                backoff.reset()
                 continue
             log.error("vLLM has died and is started again; its last lines:\n%s", tail(self.config.log))
             try:
                 await self._take_down()
                 await self._launch()
             except (EngineError, OSError) as error:
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-                log.error("vLLM was not started again, next try in %.0f s: %s", pause, error)
+                backoff.failed()
+                log.error("vLLM was not started again, next try in %.0f s: %s", backoff.pause, error)
 
     def _spawn(self, socket: Path) -> "subprocess.Popen[bytes]":
         folder = socket.parent

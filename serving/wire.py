@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from catalogue import Filter, Learnware, Match, Page, Signal
 from catalogue.quality import Signals
 from retriever import Ranking
+from serving.keys import Key
 from specification.errors import DockError, InvalidInput
 
 PAGE: TypeAdapter[Page] = TypeAdapter(Page)
@@ -56,6 +57,15 @@ class ModelList(BaseModel):
     next: str | None
 
 
+class KeyList(BaseModel):
+    """The keys of a dock, oldest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["list"] = "list"
+    data: list[Key]
+
+
 class Readiness(BaseModel):
     """Which parts of the dock can do their work."""
 
@@ -81,6 +91,8 @@ class ErrorFields(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     message: str
+    type: str | None = None
+    param: str | None = None
     code: str | int | None = None
 
 

@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from catalogue import ServerAddress
-from slmdock import catalogue_commands, output, quality_command, serving_commands, trial_commands
+from slmdock import (
+    catalogue_commands,
+    key_commands,
+    output,
+    quality_command,
+    serving_commands,
+    top_command,
+    trial_commands,
+)
 from slmdock.context import Context
 from slmdock.dock import DockConfig, default_folder
 from specification import DEFAULT_ENCODER
@@ -27,6 +35,7 @@ app = typer.Typer(
     help="Find the small language model that fits a task, and serve it.",
 )
 app.add_typer(catalogue_commands.base_app, name="base")
+app.add_typer(key_commands.key_app, name="key")
 for command in (
     catalogue_commands.spec,
     catalogue_commands.submit,
@@ -37,6 +46,7 @@ for command in (
     serving_commands.serve,
     serving_commands.demo,
     serving_commands.doctor,
+    top_command.top,
 ):
     app.command()(command)
 app.command("list")(catalogue_commands.list_learnwares)
@@ -57,13 +67,19 @@ def options(
         str | None,
         typer.Option(envvar="SLMDOCK_QDRANT_URL", help="Qdrant server; default: embedded in the folder."),
     ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the API key for the gateway; default: SLMDOCK_KEY.")
+    ] = None,
     encoder: Annotated[
         str, typer.Option(envvar="SLMDOCK_ENCODER", help="Sentence encoder: packaged name, folder or hub id.")
     ] = DEFAULT_ENCODER,
 ) -> None:
-    """Options for every command. A Qdrant server's key is taken from SLMDOCK_QDRANT_API_KEY."""
+    """Options for every command. Keys come from the environment, where no other user can read them:
+
+    SLMDOCK_KEY for the gateway, SLMDOCK_QDRANT_API_KEY for a Qdrant server.
+    """
     server = ServerAddress(qdrant, os.environ.get("SLMDOCK_QDRANT_API_KEY")) if qdrant else None
-    context.obj = Context(DockConfig((dock or default_folder()).absolute(), encoder, server), url)
+    context.obj = Context(DockConfig((dock or default_folder()).absolute(), encoder, server), url, key_file)
 
 
 def main() -> None:

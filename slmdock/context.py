@@ -10,6 +10,9 @@ from retriever import Ranking
 from slmdock.dock import Dock, DockConfig, announced
 from specification import Encoder, SentenceEncoder, Specification
 from specification.errors import InvalidInput
+from specification.files import read_file
+
+MAX_KEY_FILE_BYTES = 4096
 
 if TYPE_CHECKING:
     from serving import DockClient
@@ -41,7 +44,7 @@ class Context:
 
     config: DockConfig
     url: str | None
-    api_key: str | None = None
+    key_file: Path | None = None
 
     def encoder(self) -> Encoder:
         """The encoder on this machine; texts never leave it."""
@@ -62,6 +65,15 @@ class Context:
             raise InvalidInput("no gateway holds this dock; start 'slmdock serve', or name one with --url")
         return found
 
+    def key(self) -> str | None:
+        """The API key in ``--key-file``; without one the client looks into the environment."""
+        if self.key_file is None:
+            return None
+        key = read_file(self.key_file, MAX_KEY_FILE_BYTES).decode("ascii", "replace").strip()
+        if not key:
+            raise InvalidInput(f"{self.key_file}: holds no key")
+        return key
+
     def _gateway(self) -> "DockClient | None":
         found = None if self.url else announced(self.config.folder)
         url = self.url or found
@@ -69,7 +81,7 @@ class Context:
             return None
         from serving import DockClient
 
-        client = DockClient(url)
+        client = DockClient(url, key=self.key())
         if found and not client.health():
             # A gateway that was killed left its note behind, and its process number was given away.
             client.close()

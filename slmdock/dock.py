@@ -5,6 +5,7 @@ store/       the adapters, by content
 tasks/       the tasks registered with the gateway
 whitening.safetensors  the metric for single prompts, made anew as the catalogue grows
 bases.json   the base models the dock knows
+keys.json    who may use the gateway; without it everybody on this machine
 serving.json where the gateway listens, while it does
 """
 
@@ -31,6 +32,7 @@ from catalogue.learnware import is_id
 from indexer import AdapterStore, BaseModels, Indexer, MeasuredTasks
 from indexer.measured_tasks import FOLDER
 from retriever import LiveWhitening, Ranking, Retriever
+from serving.keys import KEYS_FILE, KeyStore
 from specification import DEFAULT_ENCODER, Encoder, SentenceEncoder, Specification
 from specification.errors import CatalogueError, NotFound
 from specification.files import write_atomically
@@ -107,6 +109,10 @@ class Dock:
         retriever = Retriever(self.catalogue, self.encoder, measured=measured.get)
         retriever.whitening = LiveWhitening(self.catalogue, self.config.folder / WHITENING_FILE)
         return retriever
+
+    @cached_property
+    def keys(self) -> KeyStore:
+        return KeyStore(self.config.folder / KEYS_FILE)
 
     @property
     def _place(self) -> Path | ServerAddress:

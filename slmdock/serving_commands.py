@@ -10,39 +10,96 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from serving.limits import Limits
 from slmdock import output
 from slmdock.context import Context
 from slmdock.dock import Dock, cache_folder
+
+DEFAULTS = Limits()
 
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")]
 
 
 def serve(
     context: typer.Context,
-    base: Annotated[str | None, typer.Option(help="Base model to serve; default: the only one known.")] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option(help="Base model to serve, repeatable, the first is the default; else the only one known."),
+    ] = None,
     engine: Annotated[str, typer.Option(help="'vllm', or 'transformers' (slow, needs no vLLM).")] = "vllm",
     engine_url: Annotated[
-        str | None, typer.Option(help="A vLLM started elsewhere, for instance http://gpu:8000.")
+        list[str] | None,
+        typer.Option(help="A vLLM started elsewhere, [BASE=]URL, for instance http://gpu:8000; repeatable."),
     ] = None,
+    replicas: Annotated[int, typer.Option(min=1, max=64, help="Engines to start for each base model.")] = 1,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; there are no keys yet: keep it local.")
+        str, typer.Option(help="Address to listen on; any but loopback needs 'slmdock key create' first.")
     ] = "127.0.0.1",
     port: Port = 8000,
-    max_loras: Annotated[int, typer.Option(min=1, help="Adapters that may share one batch.")] = 8,
+    max_loras: Annotated[
+        int | None, typer.Option(min=1, help="Adapters that may share one batch; planned if not given.")
+    ] = None,
+    max_lora_rank: Annotated[
+        int | None, typer.Option(min=1, help="Largest rank of an adapter; the catalogue's largest if not given.")
+    ] = None,
+    adapter_gib: Annotated[
+        float, typer.Option(min=0.01, help="GiB for adapters in an engine's slots, and as much for those kept.")
+    ] = 2.0,
     kv_cache_gib: Annotated[int, typer.Option(min=1, help="GiB for vLLM's KV cache; on a CPU only.")] = 4,
+    max_model_len: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of prompt and answer together; default: the model's.")
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Requests answered at once.")] = DEFAULTS.parallel,
+    parallel_per_key: Annotated[
+        int, typer.Option(min=1, help="Requests of one key answered at once.")
+    ] = DEFAULTS.parallel_per_key,
+    waiting: Annotated[
+        int, typer.Option(min=0, help="Requests that may wait; a quarter of them of one key. Others get 429.")
+    ] = DEFAULTS.waiting,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0.001, help="How long a request may wait before it gets 429.")
+    ] = DEFAULTS.wait_seconds,
+    deadline: Annotated[
+        float, typer.Option(min=0.001, help="Seconds a request may take; x-slmdock-deadline asks for less.")
+    ] = DEFAULTS.deadline_seconds,
+    log_format: Annotated[str, typer.Option(help="'text', or 'json' for programs; a line a request.")] = "text",
+    log_file: Annotated[Path | None, typer.Option(help="Write the log here; default: standard error.")] = None,
+    trace: Annotated[
+        bool, typer.Option(help="Send traces to OTEL_EXPORTER_OTLP_ENDPOINT; on by itself where that is set.")
+    ] = False,
+    fast_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--fast-encoder/--exact-encoder", help="Route prompts by an eight-bit approximation of the encoder."
+        ),
+    ] = False,
+    decision_seconds: Annotated[
+        float, typer.Option(min=0.01, max=600, help="Seconds for choosing; then the base model answers.")
+    ] = 3.0,
 ) -> None:
     """Start vLLM and the OpenAI-compatible gateway, and leave them running."""
+    from serving import tracing
+    from serving.logs import LOG_FORMATS, logging_to
     from slmdock.stack import StackConfig, run_stack
     from specification.errors import InvalidInput
 
     dock: Context = context.obj
     if engine not in ("vllm", "transformers"):
         raise InvalidInput(f"--engine {engine!r}: choose 'vllm' or 'transformers'")
+    form = next((each for each in LOG_FORMATS if each == log_format), None)
+    if form is None:
+        raise InvalidInput(f"--log-format {log_format!r}: choose one of {', '.join(LOG_FORMATS)}")
     config = StackConfig(
-        base=base, engine="vllm" if engine == "vllm" else "transformers", engine_url=engine_url,
-        max_loras=max_loras, kv_cache_gib=kv_cache_gib, host=host, port=port,
+        max_model_len=max_model_len,
+        limits=Limits(parallel, parallel_per_key, waiting, wait_seconds, deadline),
+        trace=trace or tracing.wished(),
+        fast_encoder=fast_encoder, decision_seconds=decision_seconds,
+        bases=tuple(base or ()), engine="vllm" if engine == "vllm" else "transformers",
+        engine_urls=tuple(engine_url or ()), replicas=replicas, max_loras=max_loras, max_lora_rank=max_lora_rank,
+        adapter_gib=adapter_gib, kv_cache_gib=kv_cache_gib, host=host, port=port,
     )  # fmt: skip
-    asyncio.run(run_stack(Dock(dock.config), config, _say, lambda url: print(f"serving at {url}", flush=True)))
+    with logging_to(form, log_file):
+        asyncio.run(run_stack(Dock(dock.config), config, _say, lambda url: print(f"serving at {url}", flush=True)))
 
 
 def demo(

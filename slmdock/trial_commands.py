@@ -35,14 +35,12 @@ def try_learnwares(
     where: Annotated[str, typer.Option(help="Filter, for instance 'domain=finance|law,rank<=16'.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Let the winner answer task:<id> from now on.")] = False,
     share: Annotated[
-        bool, typer.Option("--share", help="With --keep: let the dock keep each learnware's mean score too.")
+        bool, typer.Option("--share", help="Let the dock keep everyone's mean score, to choose better for others.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Try the best-matching learnwares on labelled examples. Prompts go to the dock, answers given do not."""
     dock: Context = context.obj
-    if share and not keep:
-        raise InvalidInput("--share needs --keep: scores are kept with the task")
     options = TrialOptions(top, most, _score(score), max_tokens, chat, parse_filter(where))
     with closing(dock.gateway()) as client:
         with output.progress_bar("encoding", "texts") as progress:
@@ -50,7 +48,10 @@ def try_learnwares(
         run = TrialRun(client, task, read_examples(examples), options)
         report, interrupted = _run(run)
         if keep and not interrupted:
-            client.keep_outcome(report.task, report.outcome(share))
+            client.keep_outcome(report.task, report.outcome())
+        if share and not interrupted:
+            for learnware, signals in report.signals(client.measure(task)).items():
+                client.attach(learnware, signals)
     if as_json:
         output.print_json(output.trial_json(report, kept=keep and not interrupted))
     else:

@@ -157,7 +157,7 @@ async def _first(stack: asyncio.Task[None], listening: asyncio.Future[str]) -> s
 
 
 def _stack(port: int) -> StackConfig:
-    return StackConfig(base=DEMO_BASE, port=port, kv_cache_gib=1, max_loras=16, max_model_len=CONTEXT_TOKENS)
+    return StackConfig(bases=(DEMO_BASE,), port=port, kv_cache_gib=1, max_model_len=CONTEXT_TOKENS)
 
 
 def _manifest_line(models: DemoModels, task: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ from catalogue import Card, CatalogueSettings, Learnware, open_catalogue
 from indexer import AdapterStore, BaseModels, Indexer
 from retriever import Retriever
 from serving import Engine, GatewayParts, TaskStore, create_app, serve
+from serving.telemetry import Telemetry
 from specification import FeatureMap, SentenceEncoder, Specification, specify
 from tests.serving import tiny
 from tests.serving.doubles import EngineDouble
@@ -50,9 +51,12 @@ class TinyDock:
     def store(self) -> Path:
         return self.indexer.store.root
 
-    def parts(self, engine: Engine) -> GatewayParts:
+    def parts(self, *engines: Engine, telemetry: Telemetry | None = None) -> GatewayParts:
         tasks = TaskStore(self.folder / "tasks")
-        return GatewayParts(self.indexer.catalogue, self.retriever, self.indexer, engine, tasks)
+        telemetry = telemetry or Telemetry()
+        return GatewayParts(
+            self.indexer.catalogue, self.retriever, self.indexer, engines, tasks, telemetry=telemetry
+        )
 
 
 @pytest.fixture(scope="session")

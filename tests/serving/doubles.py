@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator
 from serving.engine import EVENT_STREAM, Engine, EngineAnswer, Route
 from specification.errors import EngineError
 
-EVENTS = (b'data: {"choices":[{"text":"o', b'ne"}]}\n\nda', b'ta: {"odd":  "spacing"}\n\n', b"data: [DONE]\n\n")
+FIRST = b'data: {"choices":[{"text":"one"}]}\n\n'
+EVENTS = (FIRST + b"da", b'ta: {"odd":  "spa', b'cing"}\n\n', b"data: [DONE]\n\n")
+PAUSE_SECONDS = 0.3
 
 
 class EngineDouble(Engine):
-    """Keeps the requests it gets. ``mode`` is one of: answer, dead, hang (never answers), break (mid-stream)."""
+    """Keeps the requests it gets.
+
+    ``mode`` is one of: answer, dead, hang (never answers), break (mid-stream), pause (between events).
+    """
 
     def __init__(self, base_model: str) -> None:
         self.base_model = base_model
@@ -47,6 +52,8 @@ class EngineDouble(Engine):
                 raise EngineError("the double broke off")
             if self.mode == "hang":
                 await self._hang()
+            if self.mode == "pause":
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _hang(self) -> None:
         try:

@@ -9,9 +9,10 @@ import pytest
 
 from catalogue import Learnware
 from catalogue.contract import MAX_LIMIT
-from serving import Task, TaskStore
+from serving import Task, TaskStore, create_app
 from serving.completions import MAX_JSON_BYTES
 from serving.learnwares import MAX_CARD_BYTES
+from serving.requests import CLIENT_CLOSED_REQUEST
 from serving.tasks import Part
 from specification import MAX_SPECIFICATION_BYTES, SentenceEncoder, specify
 from specification.errors import CatalogueError, EncoderError
@@ -196,11 +197,14 @@ async def test_a_prompt_outside_a_mixture_goes_to_the_base_model(
     assert headers["x-slmdock-model"] == BASE_NAME
 
 
-async def test_damaged_task_is_an_error(gateway: httpx.AsyncClient, dock: TinyDock) -> None:
+async def test_a_damaged_task_costs_no_answer(gateway: httpx.AsyncClient, dock: TinyDock) -> None:
     file = dock.folder / "tasks" / "ffffffffffffffff.json"
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"{")
-    assert error_of(await ask(gateway, "task:ffffffffffffffff"))["message"].startswith("task ffff")
+    headers = (await ask(gateway, "task:ffffffffffffffff")).headers
+    assert headers["x-slmdock-model"] == BASE_NAME
+    assert headers["x-slmdock-cause"] == "task"
+    assert headers["x-slmdock-reason"].startswith("task ffff")
     file.unlink()
 
 
@@ -345,14 +349,30 @@ async def test_errors_have_one_shape(gateway: httpx.AsyncClient) -> None:
         error_of(response)
 
 
+async def test_a_client_that_leaves_while_sending_is_no_failure(dock: TinyDock, double: EngineDouble) -> None:
+    received = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(received)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "headers": []}
+    await create_app(dock.parts(double))(scope, receive, send)
+    assert sent[0]["status"] == CLIENT_CLOSED_REQUEST
+    assert double.bodies == []
+
+
 async def test_unforeseen_errors_tell_nothing(
     gateway: httpx.AsyncClient, dock: TinyDock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(dock.retriever, "route", fail)
-    response = await ask(gateway, "auto")
+    monkeypatch.setattr(dock.indexer.catalogue, "named", fail)
+    response = await ask(gateway, "law")
     assert response.status_code == 500
     assert "secret" not in response.text
     error_of(response)

@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import openai
@@ -13,10 +15,11 @@ import pytest
 
 from catalogue import Learnware
 from serving import GatewayParts, RemoteConfig, RemoteEngine, TransformersConfig, TransformersEngine, serve
+from serving.keys import KeyRequest, KeyStore
 from serving.server import url_of
 from specification.errors import EngineError, InvalidInput
 from tests.serving.conftest import TinyDock, sentences
-from tests.serving.doubles import EVENTS, EngineDouble
+from tests.serving.doubles import FIRST, EngineDouble
 from tests.serving.tiny import BASE_NAME
 
 Serving = Callable[[GatewayParts], AbstractContextManager[str]]
@@ -92,12 +95,25 @@ def test_a_client_that_leaves_ends_the_generation(
             wait_for(lambda: double.closed == 1)
 
 
+def test_a_cancelled_gateway_closes_idle_connections(
+    dock: TinyDock, double: EngineDouble, serving: Serving
+) -> None:
+    with serving(dock.parts(double)) as url, httpx.Client(trust_env=False) as client:
+        assert client.get(f"{url}/health").status_code == 200
+        idle = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10)
+        idle.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+    while idle.recv(1000):
+        pass
+    idle.close()
+
+
 def test_events_come_one_by_one(dock: TinyDock, double: EngineDouble, serving: Serving) -> None:
     double.mode = "hang"
     with serving(dock.parts(double)) as url, httpx.Client(trust_env=False) as client:
         body = {"model": BASE_NAME, "prompt": "x", "stream": True}
         with client.stream("POST", f"{url}/v1/completions", json=body, timeout=5) as response:
-            assert next(response.iter_raw()) == EVENTS[0]
+            assert next(response.iter_raw()) == FIRST
 
 
 def test_an_engine_behind_a_url(live: str, dock: TinyDock, serving: Serving) -> None:
@@ -133,9 +149,13 @@ async def test_a_taken_port(dock: TinyDock, double: EngineDouble) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "localhost"])
-async def test_the_announced_url_can_be_reached(host: str, dock: TinyDock, double: EngineDouble) -> None:
+async def test_the_announced_url_can_be_reached(
+    host: str, dock: TinyDock, double: EngineDouble, tmp_path: Path
+) -> None:
     urls: list[str] = []
-    task = asyncio.create_task(serve(dock.parts(double), host, 0, urls.append))
+    keys = KeyStore(tmp_path / "keys.json")
+    keys.create_key(KeyRequest(name="who", roles=("serve",)))
+    task = asyncio.create_task(serve(replace(dock.parts(double), keys=keys), host, 0, urls.append))
     async with httpx.AsyncClient(trust_env=False) as client:
         while not urls:
             await asyncio.sleep(0.02)

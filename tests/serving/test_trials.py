@@ -71,10 +71,9 @@ def test_the_winner_is_found_and_kept(client: DockClient, sketch: Sketch, labell
     assert report.prompt_tokens > 0 < report.completion_tokens
     assert sum(each.tokens for each in report.standings) == report.prompt_tokens + report.completion_tokens
     assert seen[-1][0] == report.examples <= seen[-1][1] == 12
-    kept = client.keep_outcome(report.task, report.outcome(share=True))
+    kept = client.keep_outcome(report.task, report.outcome())
     assert kept.learnware == report.winner.candidate.learnware
     assert kept.trial is not None
-    assert set(kept.trial.scores or {}) == {each.candidate.learnware for each in report.standings} - {""}
     answer = httpx.post(f"{client.url}/v1/completions", trust_env=False, json={
         "model": f"task:{report.task}", "prompt": "a", "max_tokens": 1,
     })  # fmt: skip
@@ -83,11 +82,17 @@ def test_the_winner_is_found_and_kept(client: DockClient, sketch: Sketch, labell
     assert client.register_task(sketch("law")).trial is None
 
 
-def test_scores_stay_with_the_user_unless_shared(
+def test_a_trial_becomes_signals_of_those_who_answered(
     client: DockClient, sketch: Sketch, labelled: list[Example]
 ) -> None:
     report = TrialRun(client, sketch("law"), labelled, TrialOptions(score="exact", examples=4, top=1)).run()
-    assert report.outcome().scores is None
+    own, base = report.standings if report.winner.candidate.learnware else reversed(report.standings)
+    signals = report.signals(sketch("law").digest)
+    assert list(signals) == [own.candidate.learnware]
+    learned, bare = signals[own.candidate.learnware]
+    assert (learned.subject, learned.value, learned.examples) == ("learnware", round(own.mean, 6), own.examples)
+    assert (bare.subject, bare.value, bare.examples) == ("base", round(base.mean, 6), base.examples)
+    assert {signal.specification for signal in (learned, bare)} == {sketch("law").digest}
 
 
 def test_no_label_is_sent(
@@ -103,7 +108,7 @@ def test_no_label_is_sent(
     monkeypatch.setattr(client._client, "send", spy)
     secret = [Example(example.text, f"secret label {place}") for place, example in enumerate(labelled)]
     report = TrialRun(client, sketch("law"), secret, TrialOptions(examples=4, max_tokens=2)).run()
-    client.keep_outcome(report.task, report.outcome(share=True))
+    client.keep_outcome(report.task, report.outcome())
     assert len(sent) >= 4
     assert b"secret" not in b"".join(sent)
 

@@ -26,15 +26,18 @@ from serving import (
     VllmProcess,
     vllm_options,
 )
+from serving.live import LiveSnapshot
 from serving.trial_wire import Answers, Questions
 from specification import SentenceEncoder
 from specification.errors import EngineError, InvalidInput
 from tests.serving import tiny
 from tests.serving.conftest import Sketch, TinyDock, open_dock, sentences
+from tests.serving.test_server import wait_for
 from tests.serving.tiny import BASE_NAME
 
 PROMPTS = ("the quick", "seven wizards make", "jumps over a lazy dog", "q")
 TOKENS = 32
+EXTRA = ("--enable-log-requests", "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
 
 def config(dock: TinyDock, **fields: Any) -> VllmConfig:
@@ -65,9 +68,17 @@ def vllm_dock(
 
 
 @pytest.fixture(scope="module")
-def url(vllm_dock: TinyDock, serving: Callable[[GatewayParts], AbstractContextManager[str]]) -> Iterator[str]:
+def vllm(vllm_dock: TinyDock) -> VllmProcess:
+    """vLLM with a parser of tool calls, which it demands, and with a line of log for each request that ends."""
+    return VllmProcess(config(vllm_dock, extra=EXTRA), print)
+
+
+@pytest.fixture(scope="module")
+def url(
+    vllm: VllmProcess, vllm_dock: TinyDock, serving: Callable[[GatewayParts], AbstractContextManager[str]]
+) -> Iterator[str]:
     """The URL of a gateway with vLLM behind it. Starting takes a minute on two cores."""
-    with serving(vllm_dock.parts(VllmProcess(config(vllm_dock), print))) as url:
+    with serving(vllm_dock.parts(vllm)) as url:
         yield url
 
 
@@ -89,6 +100,22 @@ async def judged(dock: TinyDock, asked: list[tuple[str, str]]) -> list[list[int]
         found.append(answer["choices"][0]["token_ids"])
     await engine.stop()
     return found
+
+
+async def test_ids_and_usage_pass_through_vllm(url: str, vllm_dock: TinyDock) -> None:
+    asked = {"model": "law", "prompt": "the quick", "max_tokens": 4, "ignore_eos": True, "stream": True}
+    options = {"stream_options": {"include_usage": True}}
+    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
+        same = [
+            client.post("/v1/completions", json=asked | options, headers={"x-request-id": "Mine-1"})
+            for _ in range(2)
+        ]
+        for response in await asyncio.gather(*same):
+            assert response.headers["x-request-id"] == "Mine-1"
+            assert '"id":"cmpl-Mine-1' in response.text
+        live = LiveSnapshot.model_validate_json((await client.get("/v1/live")).content)
+    used = {one.model: one.completion_tokens for one in live.last_minute.most_used}
+    assert used[named(vllm_dock, "law")] == 8
 
 
 async def test_a_mixed_batch_agrees_with_transformers_token_for_token(url: str, vllm_dock: TinyDock) -> None:
@@ -173,6 +200,55 @@ def test_openai_client(url: str) -> None:
         message = {"role": "user", "content": "hello"}
         chat = client.chat.completions.create(model="law", messages=[message], max_tokens=4, n=2)  # type: ignore[list-item]
         assert len(chat.choices) == 2
+
+
+def test_openai_client_gets_what_only_vllm_does(url: str) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"n": {"enum": [1, 2]}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    function = {"name": "pick", "parameters": schema}
+    message = {"role": "user", "content": "pick one"}
+    asked: Any = {"model": "law", "messages": [message], "temperature": 0, "max_tokens": 64}
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        shape: Any = {"type": "json_schema", "json_schema": {"name": "choice", "strict": True, "schema": schema}}
+        structured = client.chat.completions.create(**asked, response_format=shape)
+        assert json.loads(structured.choices[0].message.content or "")["n"] in (1, 2)
+        tools: Any = {"tools": [{"type": "function", "function": function}]}
+        tools["tool_choice"] = {"type": "function", "function": {"name": "pick"}}
+        called = client.chat.completions.create(**asked, **tools)
+        calls = called.choices[0].message.tool_calls
+        assert calls[0].function.name == "pick"
+        json.loads(calls[0].function.arguments)  # vLLM promises JSON here, and not the schema
+        scored = client.chat.completions.create(
+            **asked | {"max_tokens": 3, "temperature": 1, "seed": 1}, n=3, logprobs=True, top_logprobs=2
+        )
+        assert [choice.index for choice in scored.choices] == [0, 1, 2]
+        assert all(len(token.top_logprobs) >= 2 for choice in scored.choices for token in choice.logprobs.content)
+        *_, last = client.chat.completions.create(
+            **asked | {"max_tokens": 3}, stream=True, stream_options={"include_usage": True}
+        )
+        assert (last.choices, last.usage.completion_tokens) == ([], 3)
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(**asked, top_logprobs=10_000, logprobs=True)
+        assert isinstance(caught.value.body, dict)
+        assert set(caught.value.body) == {"message", "type", "param", "code"}
+
+
+def test_a_client_that_leaves_frees_the_engine(url: str, vllm: VllmProcess) -> None:
+    def aborted() -> int:
+        return vllm.config.log.read_bytes().count(b" aborted.")
+
+    body = {"model": "law", "prompt": "the", "max_tokens": 200, "n": 16, "ignore_eos": True}
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        with client.stream("POST", "/v1/completions", json=body | {"stream": True}, timeout=60) as response:
+            next(response.iter_raw())
+        wait_for(lambda: aborted() == 1)
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/completions", json=body, timeout=0.3)
+        wait_for(lambda: aborted() == 2)
 
 
 def test_a_new_learnware_is_served_at_once(url: str, base: Path, sketch: Sketch, tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ def gateway(cli: CommandLine) -> Iterator[str]:
     """The URL of a gateway over the command line's dock, with the exact engine behind it."""
     dock = Dock(DockConfig(cli.home / "dock"))
     engine = TransformersEngine(TransformersConfig(cli.home / "base", tiny.BASE_NAME, dock.store.root))
-    parts = GatewayParts(dock.catalogue, dock.retriever, dock.indexer, engine, TaskStore(cli.home / "tasks"))
+    parts = GatewayParts(dock.catalogue, dock.retriever, dock.indexer, (engine,), TaskStore(cli.home / "tasks"))
     try:
         with running(parts) as url:
             yield url
@@ -325,6 +325,9 @@ def test_try_finds_and_keeps_a_winner(cli: CommandLine, gateway: str) -> None:
     assert done["winner"] == done["standings"][0]
     assert len(done["standings"]) == 3
     assert done["answers"] == sum(each["examples"] for each in done["standings"])
+    tried = next(name["name"] for each in done["standings"] if (name := each["candidate"])["learnware"])
+    kept = json.loads(cli("--url", gateway, "quality", tried, "--json").stdout)
+    assert {(signal["kind"], signal["subject"]) for signal in kept} >= {("trial", "learnware"), ("trial", "base")}
     shown = cli(*words).stdout
     for part in ("(base model)", "winner: ", "tokens, ", "P(best)"):
         assert part in shown
@@ -348,7 +351,6 @@ def test_try_tells_what_is_known_after_ctrl_c(
 def test_try_names_mistakes(cli: CommandLine, gateway: str) -> None:
     assert "start 'slmdock serve'" in cli.fails("try", "farming.jsonl")
     assert "--score 'best'" in cli.fails("--url", gateway, "try", "farming.jsonl", "--score", "best")
-    assert "--share needs --keep" in cli.fails("--url", gateway, "try", "farming.jsonl", "--share")
     (cli.home / "bare.jsonl").write_text('{"text": "a"}\n' * 4)
     assert "4 of 4 examples have no 'answer'" in cli.fails("--url", gateway, "try", "bare.jsonl")
 

@@ -1,0 +1,72 @@
+"""The real vLLM in a pool: warmed on decision, killed with SIGKILL under load, and back by itself."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+
+import httpx
+import pytest
+
+from serving import GatewayParts, Pool, VllmConfig, VllmProcess
+from tests.serving.conftest import Sketch, TinyDock
+from tests.serving.tiny import BASE_NAME
+
+PATIENCE = 240
+
+
+@pytest.mark.timeout(900)
+def test_vllm_killed_under_load(
+    dock: TinyDock, serving: Callable[[GatewayParts], AbstractContextManager[str]], sketch: Sketch
+) -> None:
+    config = VllmConfig(
+        dock.base, BASE_NAME, dock.store, dock.folder / "pool.log", max_loras=2, max_cpu_loras=4, max_lora_rank=8,
+        max_model_len=256, dtype="float32", kv_cache_gib=1,
+    )  # fmt: skip
+    engine = VllmProcess(config, print)
+    pool = Pool([engine])
+    with serving(dock.parts(pool)) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        client.post("/v1/tasks", content=sketch("law").to_bytes())
+        wait_for(lambda: len(pool.replicas[0].residency) == 1)
+        begun = threading.Semaphore(0)
+        with ThreadPoolExecutor(4) as threads:
+            streams = [threads.submit(last_event, client, begun) for _ in range(4)]
+            for _ in streams:
+                begun.acquire()
+            assert engine._process is not None
+            os.killpg(engine._process.pid, signal.SIGKILL)
+            ended = [one.result()["error"]["type"] for one in streams]  # type: ignore[index]
+        assert ended == ["engine_unavailable"] * 4
+        refused = ask(client, "law")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        wait_for(lambda: ask(client, "law").status_code == 200)
+        assert [one.uses for one in pool.replicas[0].residency.residents()] == [2]
+        assert client.get("/ready").status_code == 200
+
+
+def ask(client: httpx.Client, model: str) -> httpx.Response:
+    return client.post("/v1/completions", json={"model": model, "prompt": "the", "max_tokens": 2})
+
+
+def last_event(client: httpx.Client, begun: threading.Semaphore) -> dict[str, object]:
+    """Streams a long answer; returns its last event and tells when the first came."""
+    body = {"model": "law", "prompt": "the", "max_tokens": 250, "stream": True, "ignore_eos": True}
+    last = ""
+    with client.stream("POST", "/v1/completions", json=body) as found:
+        for line in found.iter_lines():
+            if line and not last:
+                begun.release()
+            last = line or last
+    event: dict[str, object] = json.loads(last.removeprefix("data: "))
+    return event
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
