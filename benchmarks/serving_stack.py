@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 import psutil
 import torch
+import uvloop
 from safetensors.torch import load_file, save_file
 
 from benchmarks.load import Body, MakeBody, Target
@@ -210,7 +211,7 @@ def running(dock: Path, **settings: Any) -> Iterator[Stack]:
 def serve() -> None:
     """The gateway's process."""
     dock, folder, given = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    asyncio.run(_serve(Dock(DockConfig(dock)), StackConfig(**given), folder))
+    uvloop.run(_serve(Dock(DockConfig(dock)), StackConfig(**given), folder))
 
 
 async def _serve(dock: Dock, config: StackConfig, folder: Path) -> None:

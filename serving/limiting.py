@@ -95,7 +95,7 @@ class _Exchange:
         self._receive, self._send = receive, send
         self._error = DeadlineExceeded(f"the answer was not complete within {seconds:g} s, the request's deadline")
         self._end = asyncio.get_running_loop().time() + seconds
-        self._over = self._streams = self._complete = False
+        self._over = self._begun = self._streams = self._complete = False
         self._last = b""
 
     async def receive(self) -> Message:
@@ -111,22 +111,32 @@ class _Exchange:
         """Passes a message on; what the app says to a client that left becomes the deadline's error."""
         if self._complete:
             return
-        if message["type"] == "http.response.start":
-            if message["status"] == CLIENT_CLOSED_REQUEST and self._over:
-                self._complete = True
-                await error_response(self._error)({"type": "http"}, self._receive, self._send)
-                return
+        starts = message["type"] == "http.response.start"
+        if starts and message["status"] == CLIENT_CLOSED_REQUEST and self._over:
+            await self._refuse()
+            return
+        # Noted only once it is sent: the deadline may cancel this very call while the client reads slowly.
+        await self._send(message)
+        if starts:
+            self._begun = True
             self._streams = Headers(raw=message["headers"]).get("content-type", "").startswith(EVENT_STREAM)
         else:
             self._last = message.get("body", b"")[-1:] or self._last
             self._complete = not message.get("more_body", False)
-        await self._send(message)
 
     async def close(self) -> None:
-        """Ends a stream that was broken off at the deadline with an event that says so."""
-        if self._streams and self._over and not self._complete:
+        """Answers what the deadline left without an answer; a stream ends with an event that says so."""
+        if not self._over or self._complete:
+            return
+        if not self._begun:
+            await self._refuse()
+        elif self._streams:
             self._complete = True
             body = error_body(str(self._error), self._error.kind, error_code(DeadlineExceeded))
             # A half-sent line before it would swallow the event.
             event = (b"" if self._last == b"\n" else b"\n\n") + b"data: " + json.dumps(body).encode() + b"\n\n"
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
+
+    async def _refuse(self) -> None:
+        self._complete = True
+        await error_response(self._error)({"type": "http"}, self._receive, self._send)

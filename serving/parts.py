@@ -72,7 +72,8 @@ class GatewayParts:
         return servable & Filter(conditions=(Range(field="rank", at_most=max(limits)),))
 
 
-def _parts_of(request: Request) -> GatewayParts:
+# Async, since FastAPI sends plain functions through a thread at each request.
+async def _parts_of(request: Request) -> GatewayParts:
     parts: GatewayParts = request.app.state.parts
     return parts
 

@@ -85,6 +85,12 @@ class Pool(Engine):
         for replica in self.replicas:
             replica.up = replica.started = False
 
+    @property
+    def max_model_len(self) -> int | None:  # type: ignore[override]
+        """The shortest context of the replicas that have told theirs, in tokens."""
+        known = [replica.engine.max_model_len for replica in self.replicas]
+        return min((one for one in known if one is not None), default=None)
+
     async def healthy(self) -> bool:
         """Tells whether a replica was up when it was last asked."""
         return any(replica.up for replica in self.replicas)

@@ -6,15 +6,18 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from serving.engine import AdapterUnavailable, Engine, EngineAnswer, EngineUnreachable, Route
 from serving.request_record import onward_headers
 from specification.errors import EngineError, InvalidInput
 
-HEALTH_TIMEOUT = 5.0
+HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 POLL_SECONDS = 0.5
-REFUSALS = (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND)
+REFUSALS = (400, 404)
+# vLLM closes an idle connection after five seconds; it must be us who does it first.
+KEEP_ALIVE_SECONDS = 4.0
 # vLLM's words where the resolver found nothing, and where the files could not be loaded.
 ADAPTER_FAILURES = ("does not exist", "could not be loaded")
 
@@ -47,18 +50,21 @@ class RemoteEngine(Engine):
         self.base_model = config.base_model
         self.max_cpu_loras = config.max_cpu_loras
         self._reached = False
-        self._client: httpx.AsyncClient | None = None
+        self._client: aiohttp.ClientSession | None = None
 
     def connect(self) -> None:
-        """Opens the client without asking whether anybody is there.
+        """Opens the client without asking whether anybody is there; to be called in a running event loop.
 
         Raises:
-            InvalidInput: ``url`` is no URL.
+            InvalidInput: ``url`` is no URL of a server.
         """
         try:
-            self._client = self._open()
-        except (httpx.InvalidURL, UnicodeError) as error:
+            url = URL(self.config.url)
+        except (ValueError, UnicodeError) as error:
             raise InvalidInput(f"engine URL {self.config.url[:200]!r}: {error}") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise InvalidInput(f"engine URL {self.config.url[:200]!r}: give one like http://gpu:8000")
+        self._client = self._open(url)
 
     async def start(self) -> None:
         """Connects and waits for the server, which may still be loading its model.
@@ -75,82 +81,87 @@ class RemoteEngine(Engine):
                 waited = f"{self.config.start_timeout:.0f} s"
                 raise EngineError(f"no healthy engine answered at {self.config.url} within {waited}")
             await asyncio.sleep(POLL_SECONDS)
-        self.max_model_len = await self._context_length()
+        await self.learn()
+
+    async def learn(self) -> None:
+        """Asks the server for the context its base model has, which vLLM tells and others need not."""
+        if self._client is None:
+            return
+        try:
+            async with self._client.get("v1/models", timeout=HEALTH_TIMEOUT) as answer:
+                models = (await answer.json())["data"]
+            self.max_model_len = int(next(one for one in models if one["id"] == self.base_model)["max_model_len"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, StopIteration):
+            return
 
     async def stop(self) -> None:
         """Closes all connections; the server itself runs on, since someone else started it."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            await client.close()
 
     async def healthy(self) -> bool:
         """Asks the server's own health check."""
         if self._client is None:
             return False
         try:
-            response = await self._client.get("/health", timeout=HEALTH_TIMEOUT)
-        except httpx.HTTPError as error:
+            async with self._client.get("health", timeout=HEALTH_TIMEOUT) as response:
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
             # A server that is slow is the same one; one that nothing listens for has gone.
-            self._reached &= isinstance(error, httpx.TimeoutException)
+            self._reached &= isinstance(error, TimeoutError)
             return False
         if not self._reached:
             self._reached = True
             self.starts += 1
-        return response.status_code == httpx.codes.OK
+        return status == 200
 
     async def post(self, route: Route, body: dict[str, object]) -> EngineAnswer:
         """Sends the request; see ``Engine.post``."""
         if self._client is None:
             raise EngineUnreachable(f"the engine at {self.config.url} is not connected yet; try again in a moment")
-        request = self._client.build_request(
-            "POST",
-            f"/v1/{route}",
-            content=json.dumps(body).encode(),
-            headers={"content-type": "application/json"} | onward_headers(),
-        )
+        data = json.dumps(body).encode()
+        headers = {"content-type": "application/json"} | onward_headers()
         try:
-            response = await self._client.send(request, stream=True)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            response = await self._client.post(f"v1/{route}", data=data, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             self._reached = False
             raise EngineUnreachable(f"the engine at {self.config.url} is not there: {_words(error)}") from error
-        except httpx.HTTPError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise EngineError(f"the engine at {self.config.url} does not answer: {_words(error)}") from error
+
+        async def close() -> None:
+            response.close()
+
         media_type = response.headers.get("content-type", "application/json").split(";")[0].strip()
-        answer = EngineAnswer(response.status_code, media_type, self._chunks(response), response.aclose)
-        if response.status_code in REFUSALS and body.get("model") != self.base_model:
+        answer = EngineAnswer(response.status, media_type, self._chunks(response), close)
+        if response.status in REFUSALS and body.get("model") != self.base_model:
             return _unless_adapter_failed(answer, await answer.read(), str(body.get("model")))
         return answer
 
-    async def _context_length(self) -> int | None:
-        """Returns what the server says of its base model's context; vLLM does, others need not."""
-        if self._client is None:
-            return None
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
-            answer = await self._client.get("/v1/models", timeout=HEALTH_TIMEOUT)
-            found = next(model for model in answer.json()["data"] if model["id"] == self.base_model)
-            return int(found["max_model_len"])
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, StopIteration):
-            return None
-
-    async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in response.aiter_raw():
+            async for chunk in response.content.iter_any():
                 yield chunk
-        except httpx.HTTPError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise EngineError(f"the engine at {self.config.url} broke off: {_words(error)}") from error
 
-    def _open(self) -> httpx.AsyncClient:
+    def _open(self, url: URL) -> aiohttp.ClientSession:
         config = self.config
         headers = {"accept-encoding": "identity"}
         if config.api_key:
             headers["authorization"] = f"Bearer {config.api_key}"
-        return httpx.AsyncClient(
-            base_url=config.url,
-            headers=headers,
-            timeout=httpx.Timeout(config.answer_timeout, connect=config.connect_timeout, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            transport=httpx.AsyncHTTPTransport(uds=config.socket) if config.socket else None,
-            trust_env=False,
+        connector = (
+            aiohttp.UnixConnector(config.socket, limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+            if config.socket
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        )
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=config.connect_timeout, sock_read=config.answer_timeout
+        )
+        root = url.with_path(url.path.rstrip("/") + "/")
+        return aiohttp.ClientSession(
+            root, headers=headers, connector=connector, timeout=timeout, auto_decompress=False
         )
 
 
@@ -166,5 +177,5 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def _words(error: httpx.HTTPError) -> str:
+def _words(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -24,6 +24,9 @@ STORE_VARIABLE = "SLMDOCK_STORE"
 BASE_VARIABLE = "SLMDOCK_BASE_MODEL"
 MAX_CONFIG_BYTES = 2**20
 MAX_HEADER_BYTES = 2**24
+MAX_SEEN = 10_000
+
+Signature = tuple[tuple[int, ...], ...]
 
 log = logging.getLogger("vllm.slmdock")
 
@@ -35,6 +38,7 @@ class StoreResolver:
         self.root = root.resolve()
         self.base_model = base_model
         self.store = AdapterStore(self.root)
+        self._seen: dict[str, tuple[Path, Signature]] = {}
 
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> "LoRARequest | None":
         """Returns where vLLM finds the adapter, None if it must not load any under that name.
@@ -56,6 +60,14 @@ class StoreResolver:
             log.warning("adapter %s refused: %s", ascii(lora_name[:200]), refusal)
         return folder
 
+    def still_whole(self, lora_name: str) -> bool:
+        """Tells whether the adapter passed all checks before and its files have not been touched since.
+
+        Some system calls, for each request on its way: False only means that ``folder_of`` must look again.
+        """
+        found = self._seen.get(lora_name)
+        return found is not None and found[1] != () and _signature(found[0]) == found[1]
+
     def _check(self, lora_name: str) -> tuple[Path | None, str]:
         prefix = adapter_prefix(lora_name)
         if prefix is None:
@@ -63,6 +75,7 @@ class StoreResolver:
         found = self.store.by_prefix(prefix)
         if found is None:
             return None, f"no adapter {prefix} in {self.root}"
+        signature = _signature(found)
         if found.resolve() != found or any(file.is_symlink() for file in found.iterdir()):
             return None, f"{found} is or holds a link, which could lead out of {self.root}"
         base = _base_model_of(found / CONFIG_FILE)
@@ -70,6 +83,9 @@ class StoreResolver:
             return None, f"made for base model {base!r}, this engine serves {self.base_model!r}"
         if not _is_whole(found / WEIGHTS_FILE):
             return None, f"{found / WEIGHTS_FILE} is missing, cut short or no safetensors file"
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()
+        self._seen[lora_name] = found, signature
         return found, ""
 
 
@@ -87,6 +103,15 @@ def register() -> None:
     # Not a subclass of vLLM's LoRAResolver, which would need vLLM at import time; only the method counts.
     registry: Any = LoRAResolverRegistry
     registry.register_resolver("slmdock", StoreResolver(Path(store), base_model))
+
+
+def _signature(folder: Path) -> Signature:
+    """Returns what changes whenever the adapter's folder or a file in it does; empty if one is gone."""
+    try:
+        found = [os.lstat(path) for path in (folder, folder / CONFIG_FILE, folder / WEIGHTS_FILE)]
+    except OSError:
+        return ()
+    return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)
 
 
 def _base_model_of(config: Path) -> str | None:

@@ -61,19 +61,21 @@ def find_learnware(catalogue: Catalogue, reference: str) -> Learnware | None:
 
 
 async def _by_registered(parts: GatewayParts, id: str, body: dict[str, object]) -> Choice:
-    task = await attempt(parts, run_in_threadpool(parts.tasks.get, id))
-    if isinstance(task, Failed):
-        return fall_back(parts, task.reason, "task")
-    if task is None:
+    found = await attempt(parts, run_in_threadpool(_look_up, parts, id))
+    if isinstance(found, Failed):
+        return fall_back(parts, f"task {id}: {found.reason}", found.cause)
+    if found is None:
         raise ModelNotFound(f"task {id[:80]!r} is not registered; send its specification to POST /v1/tasks")
-    if task.mixture:
-        return await _by_mixture(parts, task, prompt_text(body))
-    choice = await attempt(parts, run_in_threadpool(_by_task, parts, task))
-    return (
-        fall_back(parts, f"task {task.id}: {choice.reason}", choice.cause)
-        if isinstance(choice, Failed)
-        else choice
-    )
+    return found if isinstance(found, Choice) else await _by_mixture(parts, found, prompt_text(body))
+
+
+def _look_up(parts: GatewayParts, id: str) -> Task | Choice | None:
+    """Returns who answers all the task's prompts, or the task where that depends on the prompt."""
+    try:
+        task = parts.tasks.get(id)
+    except InvalidInput as error:
+        return fall_back(parts, str(error), "task")
+    return task if task is None or task.mixture else _by_task(parts, task)
 
 
 def _by_task(parts: GatewayParts, task: Task) -> Choice:

@@ -42,7 +42,6 @@ class VllmProcess(Engine):
         self.config = config
         self.base_model = config.base_model
         self.max_lora_rank = config.max_lora_rank
-        self.max_model_len = config.max_model_len
         self.max_cpu_loras = config.max_cpu_loras
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,7 +86,8 @@ class VllmProcess(Engine):
                 "vLLM is not running; if it died it is started again, so try again in a minute"
             )
         model = str(body.get("model"))
-        if model != self.base_model and await asyncio.to_thread(self._door.folder_of, model) is None:
+        whole = model == self.base_model or self._door.still_whole(model)
+        if not whole and await asyncio.to_thread(self._door.folder_of, model) is None:
             raise AdapterUnavailable(f"the adapter {model} is not whole in the dock's store")
         return await self._remote.post(route, body)
 
@@ -104,6 +104,8 @@ class VllmProcess(Engine):
             self._remote.connect()
             await self._wait(self._process, self._remote)
             self._check_plugin()
+            await self._remote.learn()
+            self.max_model_len = self._remote.max_model_len
         except BaseException as error:
             await self._take_down()
             if isinstance(error, OSError):

@@ -1,12 +1,12 @@
 """Commands that run something: serve, demo, doctor."""
 
-import asyncio
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 from rich.table import Table
 from rich.text import Text
 
@@ -99,7 +99,7 @@ def serve(
         adapter_gib=adapter_gib, kv_cache_gib=kv_cache_gib, host=host, port=port,
     )  # fmt: skip
     with logging_to(form, log_file):
-        asyncio.run(run_stack(Dock(dock.config), config, _say, lambda url: print(f"serving at {url}", flush=True)))
+        uvloop.run(run_stack(Dock(dock.config), config, _say, lambda url: print(f"serving at {url}", flush=True)))
 
 
 def demo(
@@ -122,9 +122,9 @@ def demo(
     home = (folder or cache_folder() / "demo" / scale).resolve()
     demo_dock = prepare(home, SCALES[scale], _say)
     if keep_serving:
-        asyncio.run(serve_demo(demo_dock, port, _say))
+        uvloop.run(serve_demo(demo_dock, port, _say))
     else:
-        asyncio.run(run(demo_dock, _say))
+        uvloop.run(run(demo_dock, _say))
 
 
 def doctor(

@@ -3,13 +3,15 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from catalogue import Card, CatalogueSettings, Learnware, open_catalogue
 from indexer import AdapterStore, BaseModels, Indexer
@@ -139,6 +141,15 @@ async def gateway(dock: TinyDock, double: EngineDouble) -> AsyncIterator[httpx.A
     transport = httpx.ASGITransport(create_app(dock.parts(double)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://dock") as client:
         yield client
+
+
+@asynccontextmanager
+async def engine_server(complete: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """A server with completions and nothing else, for what an engine's requests carry; gives its URL."""
+    app = web.Application()
+    app.router.add_post("/v1/completions", complete)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
 
 
 @contextmanager

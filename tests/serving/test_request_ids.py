@@ -4,10 +4,10 @@ import re
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from aiohttp import web
 
 from serving import RemoteConfig, RemoteEngine, create_app
-from tests.serving.conftest import TinyDock
+from tests.serving.conftest import TinyDock, engine_server
 from tests.serving.doubles import EngineDouble
 from tests.serving.tiny import BASE_NAME
 
@@ -61,21 +61,20 @@ async def test_streams_have_one_too(gateway: httpx.AsyncClient) -> None:
     assert id_of(await gateway.post("/v1/completions", json=body, headers={"x-request-id": "mine"})) == "mine"
 
 
-async def test_the_engine_gets_it(dock: TinyDock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_engine_gets_it(dock: TinyDock) -> None:
     seen: list[str] = []
-    app = FastAPI()
 
-    @app.post("/v1/completions")
-    async def complete(request: Request) -> dict[str, str]:
+    async def complete(request: web.Request) -> web.Response:
         seen.append(request.headers["x-request-id"])
-        return {}
+        return web.json_response({})
 
-    engine = RemoteEngine(RemoteConfig("http://engine", BASE_NAME))
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://engine")
-    monkeypatch.setattr(engine, "_client", client)
-    transport = httpx.ASGITransport(create_app(dock.parts(engine)))
-    async with client, httpx.AsyncClient(transport=transport, base_url="http://dock") as gateway:
-        for id in ("one", "two"):
-            body = {"model": BASE_NAME, "prompt": "x"}
-            await gateway.post("/v1/completions", json=body, headers={"x-request-id": id})
+    async with engine_server(complete) as url:
+        engine = RemoteEngine(RemoteConfig(url, BASE_NAME))
+        engine.connect()
+        transport = httpx.ASGITransport(create_app(dock.parts(engine)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://dock") as gateway:
+            for id in ("one", "two"):
+                body = {"model": BASE_NAME, "prompt": "x"}
+                await gateway.post("/v1/completions", json=body, headers={"x-request-id": id})
+        await engine.stop()
     assert seen == ["one", "two"]

@@ -1,11 +1,11 @@
 """Traces: one span a request, below it the decision and the engine, tied to the caller's and the engine's own."""
 
-import json
 import sys
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from aiohttp import web
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -15,7 +15,7 @@ from serving import RemoteConfig, RemoteEngine, create_app
 from serving.telemetry import Telemetry
 from serving.tracing import Tracer, wished
 from specification.errors import InvalidInput
-from tests.serving.conftest import TinyDock, sentences
+from tests.serving.conftest import TinyDock, engine_server, sentences
 from tests.serving.doubles import EngineDouble
 from tests.serving.tiny import BASE_NAME
 
@@ -114,23 +114,25 @@ async def test_health_checks_are_not_traced(gateway: httpx.AsyncClient, exporter
 async def test_the_engine_continues_the_trace(
     dock: TinyDock, tracer: Tracer, exporter: InMemorySpanExporter
 ) -> None:
-    seen: list[httpx.Request] = []
+    seen: list[tuple[str, dict[str, object]]] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
-        return httpx.Response(200, json={})
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.headers["traceparent"], await request.json()))
+        return web.json_response({})
 
-    engine = RemoteEngine(RemoteConfig("http://engine", BASE_NAME))
-    engine._client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://engine")
-    parts = dock.parts(engine, telemetry=Telemetry(tracer))
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(parts)), base_url="http://dock"
-    ) as client:
-        await ask(client, traceparent=CALLER)
-    await engine.stop()
+    async with engine_server(answer) as url:
+        engine = RemoteEngine(RemoteConfig(url, BASE_NAME))
+        engine.connect()
+        parts = dock.parts(engine, telemetry=Telemetry(tracer))
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(parts)), base_url="http://dock"
+        ) as client:
+            await ask(client, traceparent=CALLER)
+        await engine.stop()
     span = by_name(exporter)["engine"]
-    assert seen[0].headers["traceparent"] == f"00-{TRACE}-{span.context.span_id:016x}-01"
-    assert json.loads(seen[0].content)["model"] != "auto"
+    parent, body = seen[0]
+    assert parent == f"00-{TRACE}-{span.context.span_id:016x}-01"
+    assert body["model"] != "auto"
 
 
 def test_wished_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
