@@ -23,12 +23,16 @@ class _Frozen(BaseModel):
 
 
 class ReplicaLoad(_Frozen):
-    """One replica of an engine: the requests it works on, and the adapters in its memory, idle ones too."""
+    """One replica of an engine: the requests it works on, and the adapters in its memory, idle ones too.
+
+    ``loads`` counts the adapters that were read into its memory so far.
+    """
 
     replica: str
     up: bool
     in_flight: int
     residents: int
+    loads: int = 0
 
 
 class EngineState(_Frozen):

@@ -5,7 +5,6 @@ A learnware's id is never one: a catalogue has a hundred thousand of them, and e
 that every scrape carries for as long as the gateway runs. The most used ones are in ``GET /v1/live``.
 """
 
-import re
 from collections.abc import Iterable
 
 from prometheus_client import (
@@ -29,7 +28,6 @@ GAPS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 DECISIONS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 FITS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 OTHER = "other"
-CAUSE = re.compile(r"[a-z][a-z_-]{0,31}")
 
 
 class Metrics:
@@ -52,6 +50,8 @@ class Metrics:
         self._fallbacks = counter("fallbacks", "Answers of the base model since something failed.", "cause")
         self._in_flight = gauge("requests_in_flight", "Requests for tokens, by stage.", "stage")
         self._residents = gauge("adapters_resident", "Adapters in memory.", "base_model", "replica")
+        self._loads = counter("adapter_loads", "Adapters read into memory.", "base_model", "replica")
+        self._loads_told: dict[tuple[str, str], int] = {}
         self._replica_up = gauge("replica_up", "1 if the replica is up.", "base_model", "replica")
         self._replica_load = gauge("replica_requests_in_flight", "Its requests.", "base_model", "replica")
         self._engine_up = gauge("engine_up", "1 if the engine answers.", "base_model")
@@ -89,6 +89,7 @@ class Metrics:
             self._engine_up.labels(engine.base_model).set(engine.healthy)
             for one in engine.replicas:
                 self._residents.labels(engine.base_model, one.replica).set(one.residents)
+                self._add_loads((engine.base_model, one.replica), one.loads)
                 self._replica_up.labels(engine.base_model, one.replica).set(one.up)
                 self._replica_load.labels(engine.base_model, one.replica).set(one.in_flight)
         self._catalogue_up.set(state.learnwares is not None)
@@ -103,8 +104,11 @@ class Metrics:
         if record.choice.fit is not None:
             self._fit.labels(record.kind).observe(record.choice.fit)
         if record.kind == "fallback":
-            cause = str(getattr(record.choice, "cause", OTHER))
-            self._fallbacks.labels(cause if CAUSE.fullmatch(cause) else OTHER).inc()
+            self._fallbacks.labels(record.choice.cause).inc()
+
+    def _add_loads(self, replica: tuple[str, str], loads: int) -> None:
+        self._loads.labels(*replica).inc(loads - self._loads_told.get(replica, 0))
+        self._loads_told[replica] = loads
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"slmdock_{name}", help, labels, registry=self.registry)

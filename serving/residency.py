@@ -25,10 +25,14 @@ class Resident:
 
 
 class Residency:
-    """What one engine holds, least recently used first; never more than ``capacity`` adapters."""
+    """What one engine holds, least recently used first; never more than ``capacity`` adapters.
+
+    ``loads`` counts the adapters that were read into memory since the dock was started.
+    """
 
     def __init__(self, capacity: int | None = None) -> None:
         self.capacity = capacity or USUAL_CAPACITY
+        self.loads = 0
         self._held: OrderedDict[str, Resident] = OrderedDict()
 
     def __contains__(self, adapter: str) -> bool:
@@ -45,6 +49,7 @@ class Residency:
         """Notes a use; returns whether that loaded the adapter, which may have dropped another."""
         now = time.time() if now is None else now
         new = adapter not in self._held
+        self.loads += new
         one = self._held.setdefault(adapter, Resident(adapter, loaded=now, used=now))
         one.used, one.uses = now, one.uses + 1
         self._held.move_to_end(adapter)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from fastapi import APIRouter, Response
@@ -12,6 +12,7 @@ from serving.engine import Engine
 from serving.live import DockState, EngineState, LiveSnapshot, ReplicaLoad
 from serving.metrics import CONTENT_TYPE_LATEST
 from serving.parts import GatewayParts, Parts
+from serving.residency import Residency
 from specification.errors import DockError
 
 # A scrape waits ten seconds by default and should rather say that an engine hangs.
@@ -33,7 +34,7 @@ class Replica(Protocol):
     def in_flight(self) -> int: ...
 
     @property
-    def residency(self) -> Sized: ...
+    def residency(self) -> Residency: ...
 
 
 @runtime_checkable
@@ -81,7 +82,8 @@ async def _engine_state(engine: Engine) -> EngineState:
 
 
 def _load(one: Replica) -> ReplicaLoad:
-    return ReplicaLoad(replica=one.name, up=one.up, in_flight=one.in_flight, residents=len(one.residency))
+    held = one.residency
+    return ReplicaLoad(replica=one.name, up=one.up, in_flight=one.in_flight, residents=len(held), loads=held.loads)
 
 
 def _count(parts: GatewayParts) -> int | None:

@@ -18,6 +18,7 @@ from serving.engine import EVENT_STREAM, AdapterUnavailable, EngineAnswer, Route
 from serving.live import SAMPLES, LiveSnapshot, Quantiles, Recent
 from serving.metrics import Metrics
 from serving.request_record import RequestRecord, Usage, usage_in
+from serving.residency import Residency
 from specification.errors import CatalogueError
 from tests.serving.conftest import TinyDock, sentences
 from tests.serving.doubles import EVENTS, EngineDouble
@@ -40,7 +41,7 @@ class FakeReplica:
     """A replica of a pool, and the adapters it holds."""
 
     name: str
-    residency: list[str]
+    residency: Residency
     up: bool = True
     in_flight: int = 0
 
@@ -51,7 +52,9 @@ class CountingDouble(EngineDouble):
     def __init__(self) -> None:
         super().__init__(BASE_NAME)
         self.broken_adapters = False
-        self.replicas = (FakeReplica("first", ["a", "b", "c"]), FakeReplica("second", []))
+        self.replicas = (FakeReplica("first", Residency()), FakeReplica("second", Residency()))
+        for adapter in "abca":
+            self.replicas[0].residency.touch(adapter)
 
     async def post(self, route: Route, body: dict[str, object]) -> EngineAnswer:
         if self.broken_adapters and body["model"] != BASE_NAME:
@@ -207,6 +210,10 @@ async def test_engine_residents_and_catalogue(
 ) -> None:
     assert await value(gateway, "adapters_resident", base_model=BASE_NAME, replica="first") == 3
     assert await value(gateway, "adapters_resident", base_model=BASE_NAME, replica="second") == 0
+    assert await value(gateway, "adapter_loads_total", base_model=BASE_NAME, replica="first") == 3
+    double.replicas[0].residency.drop("a")
+    double.replicas[0].residency.touch("a")
+    assert await value(gateway, "adapter_loads_total", base_model=BASE_NAME, replica="first") == 4
     double.replicas[1].up = False
     assert await value(gateway, "replica_up", base_model=BASE_NAME, replica="first") == 1
     assert await value(gateway, "replica_up", base_model=BASE_NAME, replica="second") == 0
