@@ -28,7 +28,6 @@ from retriever import Ranked, Ranking, Retriever
 from serving.conversation import follow
 from serving.decisions import DecisionLimits, Decisions
 from slmdock.demo.texts import LEARNWARE_TASKS, USER_TASKS, training_examples, user_examples
-from slmdock.dock import cache_folder
 from specification import Encoder, Progress, SentenceEncoder, no_progress, specify
 from specification.fast_encoder import FastEncoder
 
@@ -53,7 +52,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sets = _real(options) if options.data else _demo(options)
     exact = SentenceEncoder()
-    encoders: dict[str, Encoder] = {"exact": exact, "fast": FastEncoder.open(exact, cache_folder() / "encoders")}
+    encoders: dict[str, Encoder] = {"exact": exact, "fast": FastEncoder.of(exact)}
     shelf = {name: specify(own, CachedEncoder(exact), options.size) for name, own in sets.examples.items()}
     with tempfile.TemporaryDirectory() as folder:
         first = shelve(Path(folder), exact, shelf)

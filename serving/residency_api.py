@@ -64,7 +64,7 @@ async def list_residents(parts: Parts) -> ResidencyState:
 
 @router.put("/pins/{reference:path}")
 async def pin(parts: Parts, reference: str) -> Pins:
-    """Keeps the adapter of a learnware (id, name or engine name) in memory, until it is unpinned or a restart."""
+    """Keeps a learnware's adapter (id, name or engine name) in memory until it is unpinned or the gateway ends."""
     pool, adapter = await run_in_threadpool(_named, parts, reference)
     pool.pin(adapter)
     return Pins(base_model=pool.base_model, pinned=list(pool.pins))

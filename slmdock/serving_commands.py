@@ -49,6 +49,15 @@ def serve(
     max_model_len: Annotated[
         int | None, typer.Option(min=1, help="Tokens of prompt and answer together; default: the model's.")
     ] = None,
+    vllm_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Passed to the vLLM started here, for instance --vllm-arg=--tool-call-parser=hermes; repeatable."
+        ),
+    ] = None,
+    pin: Annotated[
+        list[str] | None, typer.Option(help="Learnware (id or name) that stays in memory; repeatable.")
+    ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Requests answered at once.")] = DEFAULTS.parallel,
     parallel_per_key: Annotated[
         int, typer.Option(min=1, help="Requests of one key answered at once.")
@@ -70,7 +79,7 @@ def serve(
     fast_encoder: Annotated[
         bool,
         typer.Option(
-            "--fast-encoder/--exact-encoder", help="Route prompts by an eight-bit approximation of the encoder."
+            "--fast-encoder/--exact-encoder", help="Route prompts by a compiled form of the encoder (OpenVINO)."
         ),
     ] = False,
     decision_seconds: Annotated[
@@ -93,6 +102,7 @@ def serve(
         max_model_len=max_model_len,
         limits=Limits(parallel, parallel_per_key, waiting, wait_seconds, deadline),
         trace=trace or tracing.wished(),
+        vllm_args=tuple(vllm_arg or ()), pins=tuple(pin or ()),
         fast_encoder=fast_encoder, decision_seconds=decision_seconds,
         bases=tuple(base or ()), engine="vllm" if engine == "vllm" else "transformers",
         engine_urls=tuple(engine_url or ()), replicas=replicas, max_loras=max_loras, max_lora_rank=max_lora_rank,

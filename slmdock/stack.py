@@ -30,7 +30,7 @@ from serving.plan import Shapes, SlotPlan, plan_slots, waste
 from serving.telemetry import Telemetry
 from serving.tracing import Tracer
 from serving.vllm_options import is_cpu_build
-from slmdock.dock import Dock, announce, cache_folder, withdraw
+from slmdock.dock import Dock, announce, withdraw
 from specification import SentenceEncoder
 from specification.errors import DockError, EncoderError, InvalidInput
 from specification.fast_encoder import FastEncoder
@@ -45,7 +45,8 @@ class StackConfig:
     ``bases`` are the base models, the first the default one; none means the only one that is known. Each gets
     ``replicas`` engines of the kind ``engine``, or those reached by ``engine_urls``: ``BASE=URL``, or ``URL`` for
     the default base. ``max_loras`` and ``max_lora_rank`` are planned from the catalogue if None, within
-    ``adapter_gib`` GiB for the slots of each engine and as much again for adapters kept in memory.
+    ``adapter_gib`` GiB for the slots of each engine and as much again for adapters kept in memory. ``vllm_args``
+    go to each vLLM that is started here as they stand; ``pins`` are learnwares, by id or name, to keep in memory.
     """
 
     bases: tuple[str, ...] = ()
@@ -57,6 +58,8 @@ class StackConfig:
     adapter_gib: float = 2.0
     kv_cache_gib: int = 4
     max_model_len: int | None = None
+    vllm_args: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8000
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
@@ -68,9 +71,8 @@ class StackConfig:
 def prepare_routing(dock: Dock, fast: bool, progress: Callable[[str], None]) -> None:
     """Loads what the first prompt would wait for; what fails is said and is no error."""
     if fast and isinstance(dock.encoder, SentenceEncoder):
-        progress("loading the fast encoder for prompts; the first time it is made, which takes a minute")
         try:
-            dock.retriever.prompt_encoder = FastEncoder.open(dock.encoder, cache_folder() / "encoders")
+            dock.retriever.prompt_encoder = FastEncoder.of(dock.encoder)
         except EncoderError as error:
             progress(f"the exact encoder routes prompts: {error}")
     try:
@@ -147,6 +149,7 @@ def _local(
                 max_lora_rank=plan.max_lora_rank,
                 max_model_len=config.max_model_len,
                 kv_cache_gib=config.kv_cache_gib,
+                extra=config.vllm_args,
                 # One process a GPU; a lone one takes what vLLM takes by itself.
                 device=None if is_cpu_build() or config.replicas * max(1, len(config.bases)) == 1 else number,
             ),
@@ -154,6 +157,21 @@ def _local(
         )
         for number in (next(started) for _ in range(config.replicas))
     ]
+
+
+def pin_all(dock: Dock, names: tuple[str, ...], pools: tuple[Pool, ...]) -> None:
+    """Pins learnwares, by id or name, in the pools of their base models; see ``Pool.pin``.
+
+    Raises:
+        NotFound: there is no such learnware. InvalidInput: no pool serves its base, or they are too many.
+    """
+    for name in names:
+        learnware = dock.learnware(name)
+        pool = next((pool for pool in pools if pool.base_model == learnware.base_model), None)
+        if pool is None:
+            served = ", ".join(pool.base_model for pool in pools)
+            raise InvalidInput(f"--pin {name}: its base model is {learnware.base_model!r}, served are {served}")
+        pool.pin(learnware.engine_name)
 
 
 def _log_name(base: str, number: int) -> str:
@@ -190,6 +208,7 @@ async def run_stack(
     # The indexer before the engines: it makes the catalogue where there is none yet.
     indexer = dock.indexer
     engines = make_pools(dock, config, progress)
+    pin_all(dock, config.pins, engines)
     tasks = TaskStore(dock.config.folder / "tasks")
     tracer = Tracer.exporting() if config.trace else None
     deciding = DecisionLimits(seconds=config.decision_seconds)

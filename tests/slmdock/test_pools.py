@@ -1,10 +1,16 @@
 """From options to pools, without starting any."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from serving import RemoteEngine, TransformersEngine
+from catalogue import Card
+from serving import RemoteEngine, TransformersEngine, VllmProcess
+from serving.vllm_options import command
 from slmdock.dock import Dock, DockConfig
-from slmdock.stack import StackConfig, choose_bases, make_pools
+from slmdock.stack import StackConfig, choose_bases, make_pools, pin_all
+from specification import SentenceEncoder, specify
 from specification.errors import InvalidInput, NotFound
 from tests.serving import tiny
 
@@ -53,3 +59,35 @@ def test_contradictions(config: StackConfig, words: str, dock: Dock) -> None:
 def test_a_base_that_is_not_known(dock: Dock) -> None:
     with pytest.raises(NotFound, match="third"):
         choose_bases(dock, ("third",))
+
+
+@pytest.fixture(scope="module")
+def law(tmp_path_factory: pytest.TempPathFactory, encoder: SentenceEncoder) -> Iterator[Dock]:
+    """A dock with two bases and one learnware."""
+    folder = tmp_path_factory.mktemp("law")
+    dock = Dock(DockConfig(folder / "dock"))
+    base = tiny.build_base(folder / "base")
+    for name in (tiny.BASE_NAME, "second"):
+        dock.bases.add(name, base)
+    adapter = tiny.build_adapter(base, folder / "adapter", seed=0)
+    dock.submit(adapter, specify(["a contract", "a lease"], encoder), Card(name="law"))
+    yield dock
+    dock.close()
+
+
+def test_pins_go_to_their_base(law: Dock) -> None:
+    second, first = make_pools(law, StackConfig(bases=("second", tiny.BASE_NAME), engine="transformers"), print)
+    pin_all(law, ("law",), (second, first))
+    assert (first.pins, second.pins) == ((law.learnware("law").engine_name,), ())
+    with pytest.raises(InvalidInput, match="--pin law: its base model is 'tiny-base', served are second"):
+        pin_all(law, ("law",), (second,))
+    with pytest.raises(NotFound, match="nobody"):
+        pin_all(law, ("nobody",), (first,))
+
+
+def test_vllm_gets_what_is_meant_for_it(law: Dock) -> None:
+    config = StackConfig(bases=(tiny.BASE_NAME,), vllm_args=("--tool-call-parser=hermes",))
+    (pool,) = make_pools(law, config, print)
+    engine = pool.replicas[0].engine
+    assert isinstance(engine, VllmProcess)
+    assert command(engine.config, Path("socket"))[-1] == "--tool-call-parser=hermes"
