@@ -187,7 +187,7 @@ def running(dock: Path, **settings: Any) -> Iterator[Stack]:
     """Serves a dock for the length of a with statement; ``settings`` are fields of ``StackConfig``."""
     with tempfile.TemporaryDirectory(prefix="bench-") as place:
         folder = Path(place)
-        given = json.dumps({"base": DEMO_BASE, "port": 0, "kv_cache_gib": 1} | settings)
+        given = json.dumps({"bases": [DEMO_BASE], "port": 0, "kv_cache_gib": 1} | settings)
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.serving_stack", str(dock), str(folder), given],
             stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": place},
@@ -211,7 +211,8 @@ def running(dock: Path, **settings: Any) -> Iterator[Stack]:
 def serve() -> None:
     """The gateway's process."""
     dock, folder, given = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    uvloop.run(_serve(Dock(DockConfig(dock)), StackConfig(**given), folder))
+    config = StackConfig(**given | {"bases": tuple(given["bases"])})
+    uvloop.run(_serve(Dock(DockConfig(dock)), config, folder))
 
 
 async def _serve(dock: Dock, config: StackConfig, folder: Path) -> None:
