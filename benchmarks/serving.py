@@ -46,8 +46,10 @@ def main() -> None:
     parser = arguments(__doc__, data=False)
     parser.add_argument("--scale", choices=sorted(SCALES), default="full", help="of the demo's models")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="what to measure")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of one turn of a loop")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of one turn of a loop")
     parser.add_argument("--turns", type=int, default=6, help="turns of each side of a comparison")
+    parser.add_argument("--singles", type=int, default=60, help="turns where one request is in flight")
+    parser.add_argument("--apart", action="store_true", help="overhead with vLLM on a core of its own")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of an answer")
     parser.add_argument("--slots", type=int, nargs="+", default=[0, 2], help="adapter slots to try; 0: the plan's")
     parser.add_argument("--soak", type=float, default=2.0, help="minutes of the soak")
@@ -68,7 +70,7 @@ def _told(title: str, columns: list[str], rows: Rows) -> dict[str, object]:
 async def overhead(bench: Bench, options: argparse.Namespace) -> dict[str, object]:
     """The gateway for a pinned task against vLLM itself, turn by turn."""
     rows: Rows = []
-    with running(bench.demo) as stack:
+    with running(bench.demo, options.apart) as stack:
         task, adapter = await pinned(stack)
         async with stack.gateway.open() as gateway, stack.engine.open() as engine:
             sides = {"gateway": (gateway, task), "direct": (engine, adapter)}
@@ -81,7 +83,8 @@ async def overhead(bench: Bench, options: argparse.Namespace) -> dict[str, objec
                     noted(rows, [stream, in_flight, *await _compared(stack, makers, options, in_flight)])
     columns = ["stream", "in flight", "direct p50 ms", "added p50 ms", "added to first token", "direct requests/s",
                "share %", "lowest", "highest", "gateway CPU ms a request", "failed"]  # fmt: skip
-    return _told("gateway over direct vLLM, a pinned task", columns, rows)
+    cores = "vLLM on a core of its own" if options.apart else "vLLM on all cores"
+    return _told(f"gateway over direct vLLM, a pinned task, {cores}", columns, rows)
 
 
 async def _compared(
@@ -90,16 +93,17 @@ async def _compared(
     options: argparse.Namespace,
     in_flight: int,
 ) -> list[object]:
+    """Both sides in turns; one request at a time, they take turns request by request, since a machine drifts."""
     runs: dict[str, list[Run]] = {name: [] for name in sides}
     spent = 0.0
-    for turn in range(options.turns + 1):
+    turns, seconds, count = (options.turns, options.seconds, 0) if in_flight > 1 else (options.singles, 0.0, 1)
+    for name in sides:
+        await closed_loop(*sides[name], in_flight, 1.0)
+    for turn in range(turns):
         for name in sorted(sides, reverse=turn % 2 == 0):
-            # The first turn warms connections and caches and does not count.
             before = stack.processor_seconds()
-            run = await closed_loop(*sides[name], in_flight, options.seconds if turn else 1.0)
-            if turn:
-                runs[name].append(run)
-                spent += stack.processor_seconds() - before if name == "gateway" else 0.0
+            runs[name].append(await closed_loop(*sides[name], in_flight, seconds, count))
+            spent += stack.processor_seconds() - before if name == "gateway" else 0.0
     shares = [100 * ours.rate / theirs.rate for ours, theirs in zip(runs["gateway"], runs["direct"], strict=True)]
     ours, theirs = Run.joined(runs["gateway"]), Run.joined(runs["direct"])
     return [

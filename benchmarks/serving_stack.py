@@ -183,14 +183,19 @@ async def pinned(stack: Stack) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def running(dock: Path, **settings: Any) -> Iterator[Stack]:
-    """Serves a dock for the length of a with statement; ``settings`` are fields of ``StackConfig``."""
+def running(dock: Path, apart: bool = False, **settings: Any) -> Iterator[Stack]:
+    """Serves a dock for the length of a with statement; ``settings`` are fields of ``StackConfig``.
+
+    ``apart`` leaves the first core to vLLM, and the others to gateway and load: as where vLLM has a GPU.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="bench-") as place:
         folder = Path(place)
         given = json.dumps({"bases": [DEMO_BASE], "port": 0, "kv_cache_gib": 1} | settings)
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.serving_stack", str(dock), str(folder), given],
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": place},
+            stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"TMPDIR": place} | ({"VLLM_CPU_OMP_THREADS_BIND": str(first)} if apart else {}),
         )  # fmt: skip
         try:
             assert process.stdout is not None
@@ -198,7 +203,13 @@ def running(dock: Path, **settings: Any) -> Iterator[Stack]:
             if not url:
                 raise RuntimeError("the stack did not start; its words are above")
             socket = str(next(folder.glob("slmdock-*/vllm.sock")))
-            yield Stack(Target(url), Target("http://vllm", socket), psutil.Process(process.pid), folder)
+            stack = Stack(Target(url), Target("http://vllm", socket), psutil.Process(process.pid), folder)
+            if apart:
+                for engine in stack.process.children(recursive=True):
+                    _bind(engine.pid, {first})
+                for pid in (process.pid, os.getpid()):
+                    _bind(pid, set(others))
+            yield stack
         finally:
             process.terminate()
             try:
@@ -206,6 +217,12 @@ def running(dock: Path, **settings: Any) -> Iterator[Stack]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _bind(pid: int, cores: set[int]) -> None:
+    """Keeps all threads of a process on some cores; those it starts later inherit that."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
 
 
 def serve() -> None:
