@@ -67,8 +67,10 @@ def is_short(turn: str) -> bool:
 
 def _clearly(rival: Ranked, holder: Ranked, ranking: Ranking) -> bool:
     """Tells whether a turn belongs to the rival, which fits it, and not to the holder."""
+    if rival.learnware.id == holder.learnware.id:
+        return False
     if rival.learnware.name == holder.learnware.name:
-        return True
+        return True  # another version of it
     own = next((one for one in ranking.ranked if one.learnware.id == holder.learnware.id), None)
     p_value = own.p_value if own is not None else 0.0
     return p_value < ranking.decision.threshold and rival.p_value >= EVIDENCE * p_value

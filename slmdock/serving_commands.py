@@ -79,9 +79,9 @@ def serve(
     fast_encoder: Annotated[
         bool,
         typer.Option(
-            "--fast-encoder/--exact-encoder", help="Route prompts by a compiled form of the encoder (OpenVINO)."
+            "--fast-encoder/--exact-encoder", help="Route prompts by the encoder compiled for this processor."
         ),
-    ] = False,
+    ] = True,
     decision_seconds: Annotated[
         float, typer.Option(min=0.01, max=600, help="Seconds for choosing; then the base model answers.")
     ] = 3.0,

@@ -64,7 +64,7 @@ class StackConfig:
     port: int = 8000
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     trace: bool = False
-    fast_encoder: bool = False
+    fast_encoder: bool = True
     decision_seconds: float = DecisionLimits().seconds
 
 

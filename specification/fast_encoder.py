@@ -21,6 +21,7 @@ from specification.errors import EncoderError
 from specification.sentence_encoder import MAX_CHARACTERS_PER_TOKEN, SentenceEncoder
 
 MIN_COSINE = 0.999
+STEP = 16
 CHECKED = (
     "How long do I cook the rice?",
     "The tenant shall give notice in writing not later than three months before the end of the lease.",
@@ -36,7 +37,8 @@ CHECKED = (
 class FastEncoder:
     """A faster form with the identity of ``exact``: vectors of both may be compared. See ``Encoder``.
 
-    Make one with ``FastEncoder.of``. Any thread may encode; texts are encoded one by one, without padding.
+    Make one with ``FastEncoder.of``. Any thread may encode. Texts are encoded one by one, each padded to a multiple
+    of STEP tokens, since a length that OpenVINO has not met costs as much again as encoding.
     """
 
     def __init__(self, exact: SentenceEncoder, threads: int = 1) -> None:
@@ -45,7 +47,11 @@ class FastEncoder:
         self.identity: EncoderIdentity = exact.identity
         self._model = _compiled(exact, threads)
         self._tokenizer = Tokenizer.from_file(str(exact.folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
+        padding = self._tokenizer.padding
+        if padding is not None and self.identity.max_tokens % STEP == 0:
+            self._tokenizer.enable_padding(**padding | {"length": None, "pad_to_multiple_of": STEP})
+        else:
+            self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.identity.max_tokens)
         # A compiled model computes for one caller at a time.
         self._lock = threading.Lock()
@@ -60,6 +66,8 @@ class FastEncoder:
         """
         try:
             made = cls(exact, threads)
+            for length in range(STEP, exact.identity.max_tokens + 1, STEP):
+                made._vector(np.ones((2, 1, length), dtype=np.int64))
             cosine = float((made.encode(CHECKED) * exact.encode(CHECKED)).sum(axis=1).min())
         except ImportError as error:
             raise EncoderError(f"a fast encoder needs 'openvino' ({error}); run 'make setup'") from None
@@ -79,13 +87,18 @@ class FastEncoder:
         vectors = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
         limit = self.identity.max_tokens * MAX_CHARACTERS_PER_TOKEN
         for place, text in enumerate(texts):
-            tokens = np.array([self._tokenizer.encode(text[:limit]).ids], dtype=np.int64)
-            with self._lock:
-                vectors[place] = self._model([tokens, np.ones_like(tokens)])[0][0]
+            read = self._tokenizer.encode(text[:limit])
+            vectors[place] = self._vector(np.array([[read.ids], [read.attention_mask]], dtype=np.int64))
             progress(place + 1, len(texts))
         if not np.isfinite(vectors).all():
             raise EncoderError(f"the fast encoder of {self.identity.name!r} returned NaN or Inf")
         return vectors
+
+    def _vector(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns float32 [dimension] for token ids and mask, [2, 1, length]."""
+        with self._lock:
+            vector: NDArray[np.float32] = self._model([tokens[0], tokens[1]])[0][0].copy()
+        return vector
 
 
 def _compiled(exact: SentenceEncoder, threads: int) -> Any:

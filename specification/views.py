@@ -10,6 +10,8 @@ ends.
 
 import re
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,17 +64,22 @@ def _layout(text: str, length: int) -> NDArray[np.float64]:
 
 
 def _words(texts: Sequence[str]) -> NDArray[np.float64]:
-    from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import HashingVectorizer
-    from sklearn.preprocessing import normalize
+    counts = _hashing().transform(texts)
+    signs = 1 - 2 * (counts.indices // WORDS % 2)
+    values = (1 + np.log(counts.data)) * signs
+    rows = np.repeat(np.arange(len(texts)), np.diff(counts.indptr))
+    places = WORDS * rows + counts.indices % WORDS
+    folded = np.bincount(places, weights=values, minlength=WORDS * len(texts)).reshape(len(texts), WORDS)
+    lengths = np.linalg.norm(folded, axis=1, keepdims=True)
+    result: NDArray[np.float64] = folded / np.where(lengths > 0, lengths, 1)
+    return result
 
-    hashing = HashingVectorizer(
+
+@cache
+def _hashing() -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(
         ngram_range=(1, 2), n_features=HASHES, alternate_sign=False, norm=None, lowercase=False,
         token_pattern=r"\w+|[^\w\s]|\n",
     )  # fmt: skip
-    counts = hashing.transform(texts)
-    signs = 1 - 2 * (counts.indices // WORDS % 2)
-    values = (1 + np.log(counts.data)) * signs
-    folded = csr_matrix((values, counts.indices % WORDS, counts.indptr), shape=(len(texts), WORDS))
-    result: NDArray[np.float64] = normalize(folded.toarray())
-    return result
