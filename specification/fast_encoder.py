@@ -37,7 +37,7 @@ CHECKED = (
 class FastEncoder:
     """A faster form with the identity of ``exact``: vectors of both may be compared. See ``Encoder``.
 
-    Make one with ``FastEncoder.of``. Any thread may encode. Texts are encoded one by one, each padded to a multiple
+    Make one with ``FastEncoder.of``. Any thread may encode. Texts are encoded one by one, padded to a multiple
     of STEP tokens, since a length that OpenVINO has not met costs as much again as encoding.
     """
 
