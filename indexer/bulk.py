@@ -32,7 +32,7 @@ Item = tuple[str, Path, object]
 
 @dataclass(frozen=True)
 class Submission:
-    """One learnware to take in: folder of the adapter or whole model, card, and where its specification is from."""
+    """One learnware to take in: folder of the adapter or whole model, card, and the specification's source."""
 
     adapter: Path
     card: Card

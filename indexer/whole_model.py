@@ -1,7 +1,7 @@
 """Taking a whole language model into the store, with every check at the door. Runs no model.
 
-The files are copied first and checked in the store's own hidden folder, so that nobody can change between check and
-copy what then becomes visible. Nothing is held in memory but a piece of one tensor.
+The files are copied first and checked in the store's own hidden folder, so that nobody can change between check
+and copy what then becomes visible. Nothing is held in memory but a piece of one tensor.
 """
 
 import hashlib
@@ -60,8 +60,8 @@ def take_in(folder: Path, store: AdapterStore) -> str:
     names it is invisible and harmless.
 
     Raises:
-        InvalidAdapter: links, pickles only, code of its own, a missing file, an architecture that transformers does
-            not know, tensors that are missing, strange, misshapen, NaN or Inf.
+        InvalidAdapter: links, pickles only, code of its own, a missing file, an architecture that transformers
+            does not know, tensors that are missing, strange, misshapen, NaN or Inf.
         TooLarge: a file or the whole exceeds its limit. InvalidInput: the store cannot be written.
     """
     names = _check_names(folder)

@@ -122,7 +122,7 @@ SPOILT = {
     "a list": (write(CONFIG, "[]"), "expected an object"),
     "own code": (with_field("auto_map", {"AutoConfig": "evil.Config"}), "'auto_map' asks for code"),
     "own code below": (with_field("text_config", {"auto_map": {"AutoModel": "evil.Model"}}), "'auto_map'"),
-    "a tokenizer's own code": (with_field("auto_map", {"AutoTokenizer": ["evil.T", None]}, TOKENIZER_CONFIG), "auto_map"),
+    "a tokenizer's own code": (with_field("auto_map", {"AutoTokenizer": ["e.T"]}, TOKENIZER_CONFIG), "auto_map"),
     "a path": (with_field("tokenizer_file", "/etc/passwd", TOKENIZER_CONFIG), "names a file"),
     "other weights": (with_field("transformers_weights", "x.safetensors"), "another weights file"),
     "quantised": (with_field("quantization_config", {"quant_method": "gptq"}), "quantised"),
@@ -130,7 +130,9 @@ SPOILT = {
     "endless layers": (with_field("num_hidden_layers", 10**9), "1000000000 layers"),
     "half a file": (truncate, "not a readable safetensors file"),
     "NaN": (with_tensors(poison), f"{HEAD} holds NaN or Inf"),
-    "a missing tensor": (with_tensors(lambda tensors: tensors.pop(HEAD)), f"1 parameters are missing, the first is {HEAD}"),
+    "a missing tensor": (
+        with_tensors(lambda tensors: tensors.pop(HEAD)), f"1 parameters are missing, the first is {HEAD}",
+    ),
     "a strange tensor": (with_tensors(lambda tensors: tensors.update(x=torch.ones(1))), "has no tensor 'x'"),
     "a misshapen tensor": (
         with_tensors(lambda tensors: tensors.update({HEAD: torch.ones(2, 2)})), r"shape \(2, 2\) != ",
@@ -179,7 +181,7 @@ def test_only_what_is_needed_is_taken(folder: Path, store: AdapterStore) -> None
     assert take_in(folder, store) == alone
     stored = {file.name: file.read_bytes() for file in store.path_of(alone).iterdir()}
     assert set(stored) == {
-        "chat_template.jinja", "config.json", "generation_config.json", WEIGHTS, "tokenizer.json", TOKENIZER_CONFIG,
+        "chat_template.jinja", CONFIG, "generation_config.json", WEIGHTS, "tokenizer.json", TOKENIZER_CONFIG,
     }  # fmt: skip
     assert stored == {name: (folder / name).read_bytes() for name in stored}
     lines = "".join(f"\n{name} {hashlib.sha256(stored[name]).hexdigest()}" for name in sorted(stored))
