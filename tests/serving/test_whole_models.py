@@ -254,9 +254,9 @@ def test_submitted_through_the_gateway_by_whoever_holds_the_store(
             learnware = neighbour.submit(folders["law"], specification, card)
             assert learnware.whole
             assert neighbour.learnware("law") == learnware
-            files = {"card": card.model_dump_json(), "specification": specification.to_bytes()}
+        form = {"card": card.model_dump_json().encode(), "specification": specification.to_bytes()}
         for id, status in (("ab" * 32, 404), ("../../x", 400), ("x" * 65, 413)):
-            answer = httpx.post(f"{url}/learnwares", files={**files, "whole_model": id}, trust_env=False)
+            answer = httpx.post(f"{url}/learnwares", files=form | {"whole_model": id.encode()}, trust_env=False)
             assert answer.status_code == status
     assert empty_dock.indexer.catalogue.count() == 1
     with pytest.raises(NotFound):
