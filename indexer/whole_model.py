@@ -50,7 +50,11 @@ PIECE_BYTES = 2**26
 
 def is_whole_model(folder: Path) -> bool:
     """Tells whether a folder holds a model of its own and no adapter."""
-    return (folder / CONFIG_FILE).is_file() and not (folder / ADAPTER_CONFIG_FILE).exists()
+    try:
+        return (folder / CONFIG_FILE).is_file() and not (folder / ADAPTER_CONFIG_FILE).exists()
+    except OSError:
+        # Such as a name too long: whoever goes on to read the folder says so.
+        return False
 
 
 def take_in(folder: Path, store: AdapterStore) -> str:
