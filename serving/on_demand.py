@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import ceil
 
 from serving.backoff import Backoff
-from serving.engine import Engine, EngineAnswer, LearnwareUnavailable, Route
+from serving.engine import Engine, EngineAnswer, EnginesDown, LearnwareUnavailable, Route
 from specification.errors import EngineError, InvalidInput
 
 log = logging.getLogger(__name__)
@@ -133,13 +133,15 @@ class OnDemand(Engine):
 
         Raises:
             NoMemoryNow: it does not fit beside those that are busy.
-            LearnwareUnavailable: it did not start; the log says why.
+            LearnwareUnavailable: it did not start, died, or does not answer; the log says why.
         """
         self.in_flight += 1
         try:
             answer = await (await self._ready()).post(route, body)
-        except BaseException:
+        except BaseException as error:
             self._done()
+            if isinstance(error, EngineError) and not isinstance(error, LearnwareUnavailable):
+                raise _unavailable(str(error), EnginesDown.retry_after) from error
             raise
         open_ = True
 
@@ -214,9 +216,7 @@ class OnDemand(Engine):
         return engine
 
     def _failure(self) -> LearnwareUnavailable:
-        error = LearnwareUnavailable(f"{self.base_model} did not start; the dock's log says why")
-        error.retry_after = ceil(self._paused)
-        return error
+        return _unavailable(f"{self.base_model} did not start; the dock's log says why", ceil(self._paused))
 
     def _done(self) -> None:
         self.in_flight -= 1
@@ -229,3 +229,9 @@ class OnDemand(Engine):
                 overdue = time.monotonic() - self.used_at >= self.idle_seconds
                 if self._engine is engine and self.idle and overdue:
                     await self.shut()
+
+
+def _unavailable(words: str, retry_after: int) -> LearnwareUnavailable:
+    error = LearnwareUnavailable(words)
+    error.retry_after = retry_after
+    return error

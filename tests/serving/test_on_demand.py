@@ -9,7 +9,7 @@ import pytest
 from serving import TransformersConfig, TransformersEngine
 from serving.engine import LearnwareUnavailable
 from serving.on_demand import Memory, NoMemoryNow, OnDemand
-from specification.errors import EngineError, InvalidInput
+from specification.errors import InvalidInput
 from tests.serving.conftest import TinyDock
 from tests.serving.doubles import EngineDouble
 from tests.serving.tiny import BASE_NAME
@@ -139,7 +139,7 @@ async def test_stops_while_it_starts() -> None:
     asked = asyncio.create_task(ask(engine))
     await until(lambda: bool(shop.made))
     await engine.stop()
-    with pytest.raises(EngineError, match="stopped while it started"):
+    with pytest.raises(LearnwareUnavailable, match="stopped while it started"):
         await asked
     assert not engine.running
     assert not engine.starting

@@ -187,6 +187,21 @@ async def test_one_that_does_not_start(mixed: TinyDock) -> None:
         assert (await gateway.get("/ready")).status_code == 200
 
 
+async def test_one_that_died(mixed: TinyDock, found: dict[str, Learnware]) -> None:
+    shop = Shop(mixed)
+    async with client(shop.parts) as gateway:
+        assert (await ask(gateway, "law")).status_code == 200
+        (engine,) = shop.made[found["law"].engine_name]
+        engine.mode = "dead"
+        answer = await ask(gateway, "law")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        answer = await ask(gateway, "auto", sentences("law")[3])
+        assert (answer.status_code, answer.json()["model"]) == (200, tiny.BASE_NAME)
+        assert answer.headers["x-slmdock-cause"] == "adapter"
+        engine.mode = "answer"
+        assert (await ask(gateway, "law")).status_code == 200
+
+
 async def test_one_that_was_lost_from_the_store(mixed: TinyDock, found: dict[str, Learnware]) -> None:
     shop = Shop(mixed)
     store = mixed.indexer.store
