@@ -1,9 +1,9 @@
 """What the catalogue holds about a learnware: the provider's card and what the dock added to it."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from catalogue.labels import ID_PATTERN, MAX_NUMBER, Label, Labels, printable
 from catalogue.quality import Signals
@@ -11,6 +11,8 @@ from specification.errors import InvalidInput
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 RESERVED_NAMES = frozenset({"auto", "task", "base", "none", "facets"})
+WHOLE_MODEL = "none"
+"""The base model of a learnware that stands on none, since it is a whole model."""
 ENGINE_ID_LENGTH = 16
 
 
@@ -36,8 +38,9 @@ class Card(BaseModel):
 
 
 class Learnware(Card):
-    """A catalogue record. ``id`` is the SHA-256 of the adapter's content and its base model.
+    """A catalogue record. ``id`` is the SHA-256 of the adapter's content and its base model, or of a whole model.
 
+    A whole model has the base model ``none`` and the rank 0; ``adapter_bytes`` is then the size of its files.
     ``rank``, ``adapter_bytes`` (bytes), ``sample_size`` (texts behind the specification) and ``created``
     (Unix seconds) are the numbers that filters can compare. ``quality`` is what is known of how good it is,
     ``privacy`` what its specification promises.
@@ -47,7 +50,7 @@ class Learnware(Card):
     version: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
     base_model: Label
     status: Literal["published", "retired"] = "published"
-    rank: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+    rank: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     adapter_bytes: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     sample_size: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
     created: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
@@ -55,9 +58,20 @@ class Learnware(Card):
     quality: Signals = ()
     privacy: Label = "none"
 
+    @model_validator(mode="after")
+    def _rank_of_an_adapter(self) -> Self:
+        if (self.rank == 0) != self.whole:
+            raise ValueError(f"rank {self.rank} on base model {self.base_model!r}: 0 is a whole model's alone")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a model of its own and no adapter."""
+        return self.base_model == WHOLE_MODEL
+
     @property
     def engine_name(self) -> str:
-        """The adapter's name inside a serving engine: another content is another name."""
+        """Its name inside a serving engine: another content is another name."""
         return f"{self.name}@{self.id[:ENGINE_ID_LENGTH]}"
 
 

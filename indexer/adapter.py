@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalogue.learnware import describe
 from indexer.base_models import BaseModels, KnownBase
+from indexer.folders import DTYPES, list_folder, read_object, without_weights
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from specification.errors import InvalidAdapter, InvalidInput, TooLarge
-from specification.files import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 MAX_RANK = 256
 MAX_CONFIG_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 4 * 2**30
-MAX_FILES = 1000
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 TENSOR_NAME = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
-DTYPES = ("F32", "F16", "BF16")
 UNUSED: tuple[object, ...] = (None, False, [], {})
 INERT = frozenset(
     {
@@ -101,38 +98,18 @@ def check_folder(folder: Path) -> None:
     Raises:
         InvalidAdapter, TooLarge: see ``read_adapter``.
     """
-    try:
-        if not folder.is_dir():
-            raise InvalidAdapter(f"{folder}: no such folder; give a folder that PEFT's save_pretrained wrote")
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InvalidAdapter(f"{folder}: cannot be read ({error.strerror})") from None
-    if len(entries) > MAX_FILES:
-        raise TooLarge(f"{folder}: {len(entries)} files, the limit is {MAX_FILES}")
-    for entry in [folder, *entries]:
-        if entry.is_symlink():
-            raise InvalidAdapter(f"{entry}: a symbolic link; copy the file itself into the folder")
-        if ".." in entry.name:
-            raise InvalidAdapter(f"{entry}: a name with '..'; rename the file")
-    names = {entry.name for entry in entries}
+    names = list_folder(folder)
     if CONFIG_FILE not in names:
         raise InvalidAdapter(f"{folder}: no {CONFIG_FILE}; save the adapter with PEFT's save_pretrained")
     if WEIGHTS_FILE not in names:
-        pickles = sorted(name for name in names if name.endswith(PICKLES))
-        found = f"only {pickles[0]}, which can run code when loaded" if pickles else "no weights"
-        raise InvalidAdapter(f"{folder}: {found}; {WEIGHTS_FILE} is needed: save with safe_serialization=True")
+        raise without_weights(folder, names, WEIGHTS_FILE)
     size = (folder / WEIGHTS_FILE).stat().st_size
     if size > MAX_WEIGHTS_BYTES:
         raise TooLarge(f"{folder / WEIGHTS_FILE}: {size} bytes, the limit is {MAX_WEIGHTS_BYTES}")
 
 
 def _read_config(file: Path) -> AdapterConfig:
-    try:
-        fields = json.loads(read_file(file, MAX_CONFIG_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise InvalidAdapter(f"{file}: not JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise InvalidAdapter(f"{file}: a JSON {type(fields).__name__}, expected an object")
+    fields = read_object(file, MAX_CONFIG_BYTES)
     # PEFT writes unused options as null, false, or empty lists and objects.
     used = {name: value for name, value in fields.items() if name not in INERT and value not in UNUSED}
     for name in sorted(used.keys() - AdapterConfig.model_fields.keys()):

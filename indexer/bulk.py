@@ -13,6 +13,7 @@ from pathlib import Path
 
 from catalogue import Card, Learnware, parse_card
 from indexer.store import CONFIG_FILE
+from indexer.whole_model import is_whole_model
 from specification import SKETCH_VERSION, Encoder, Progress, Specification, no_progress, read_examples, specify
 from specification.errors import InvalidInput
 from specification.files import read_file
@@ -31,7 +32,7 @@ Item = tuple[str, Path, object]
 
 @dataclass(frozen=True)
 class Submission:
-    """One learnware to take in: the adapter's folder, its card, and where its specification comes from."""
+    """One learnware to take in: folder of the adapter or whole model, card, and the specification's source."""
 
     adapter: Path
     card: Card
@@ -128,10 +129,10 @@ def _folder(source: Path) -> Sequence[Item]:
         raise InvalidInput(f"{source}: no such folder or manifest")
     source = source.absolute()
     folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    if (source / CONFIG_FILE).exists():
+    if (source / CONFIG_FILE).exists() or is_whole_model(source):
         folders = [source]
     if not folders:
-        raise InvalidInput(f"{source}: no adapter folders in it; each needs an {CONFIG_FILE}")
+        raise InvalidInput(f"{source}: no folders in it; give one for each adapter or whole model")
     return [(folder.name, folder, _folder_fields(folder)) for folder in folders]
 
 

@@ -1,8 +1,9 @@
-"""From a provider's adapter, card and specification to a learnware in the catalogue."""
+"""From a provider's adapter or whole model, card and specification to a learnware in the catalogue."""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from catalogue import (
     Card,
@@ -17,12 +18,23 @@ from catalogue import (
     join_signals,
 )
 from catalogue.contract import MAX_LIMIT
-from indexer.adapter import Adapter, read_adapter
+from catalogue.learnware import WHOLE_MODEL
+from indexer.adapter import read_adapter
 from indexer.base_models import BaseModels
 from indexer.measured_tasks import FOLDER, MeasuredTasks
 from indexer.store import AdapterStore
+from indexer.whole_model import is_whole_model, take_in
 from specification import VIEWS, Encoder, Specification
 from specification.errors import InvalidInput
+
+
+class Artefact(NamedTuple):
+    """What lies in the store: an adapter, or a whole model; ``size`` in bytes."""
+
+    id: str
+    base_model: str
+    rank: int
+    size: int
 
 
 class Indexer:
@@ -35,29 +47,40 @@ class Indexer:
         self.encoder = encoder
         self.measured = MeasuredTasks(store.root / FOLDER)
 
-    def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
-        """Takes one learnware in; when it returns, artefact and point are durable and visible.
+    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware:
+        """Takes one learnware in, an adapter or a whole model, and makes both artefact and point durable.
 
-        The same adapter is one learnware: submitted again, its card and specification are replaced.
+        The same content is one learnware: submitted again, its card and specification are replaced.
         Submitted again unchanged, nothing is written but an artefact that was lost.
 
         Raises:
-            InvalidAdapter, TooLarge: the adapter fails a check.
+            InvalidAdapter, TooLarge: the folder fails a check.
             Incomparable: the specification was made by another encoder than the catalogue's.
             InvalidInput: the card's name is a base model's.
         """
-        checked = read_adapter(adapter, self.bases)
-        self.catalogue.settings.encoder.require(specification.section.encoder)
-        if card.name in self.bases.names():
-            raise InvalidInput(f"learnware card: field 'name': {card.name!r} is the name of a base model")
-        known = next(iter(self.catalogue.get([checked.id])), None)
-        learnware = self._record(checked, specification, card, known)
+        self._check(specification, card)
         # The artefact first, and never taken back: without its point it is invisible and harmless, while a
         # write that failed half-way may still have made the point.
-        self.store.put(checked.id, checked.files)
-        if known != learnware:
-            self.catalogue.upsert([make_entry(learnware, specification, self.catalogue.settings, self.encoder)])
-        return learnware
+        if is_whole_model(folder):
+            return self.adopt(take_in(folder, self.store), specification, card)
+        adapter = read_adapter(folder, self.bases)
+        self.store.put(adapter.id, adapter.files)
+        return self._index(
+            Artefact(adapter.id, adapter.base_model, adapter.rank, adapter.size), specification, card
+        )
+
+    def adopt(self, id: str, specification: Specification, card: Card) -> Learnware:
+        """Takes in a whole model that lies in the store already, see ``whole_model.take_in``.
+
+        Raises:
+            NotFound: it does not. InvalidInput: ``id`` is none, or an adapter's. Otherwise see ``submit``.
+        """
+        self._check(specification, card)
+        folder = self.store.path_of(id)
+        if not is_whole_model(folder):
+            raise InvalidInput(f"{id[:16]}… is no whole model; submit an adapter by its files")
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        return self._index(Artefact(id, WHOLE_MODEL, 0, size), specification, card)
 
     def attach(self, learnware: Learnware, signals: Sequence[Signal]) -> Learnware:
         """Adds quality signals to a learnware that was read from the catalogue; returns the new record.
@@ -81,17 +104,29 @@ class Indexer:
         self.measured.put(task)
         return task.digest
 
+    def _check(self, specification: Specification, card: Card) -> None:
+        self.catalogue.settings.encoder.require(specification.section.encoder)
+        if card.name in self.bases.names():
+            raise InvalidInput(f"learnware card: field 'name': {card.name!r} is the name of a base model")
+
+    def _index(self, artefact: Artefact, specification: Specification, card: Card) -> Learnware:
+        known = next(iter(self.catalogue.get([artefact.id])), None)
+        learnware = self._record(artefact, specification, card, known)
+        if known != learnware:
+            self.catalogue.upsert([make_entry(learnware, specification, self.catalogue.settings, self.encoder)])
+        return learnware
+
     def _record(
-        self, adapter: Adapter, specification: Specification, card: Card, known: Learnware | None
+        self, artefact: Artefact, specification: Specification, card: Card, known: Learnware | None
     ) -> Learnware:
         same_name = known is not None and known.name == card.name
         return Learnware(
             **card.model_dump(),
-            id=adapter.id,
+            id=artefact.id,
             version=known.version if known and same_name else self._next_version(card.name),
-            base_model=adapter.base_model,
-            rank=adapter.rank,
-            adapter_bytes=adapter.size,
+            base_model=artefact.base_model,
+            rank=artefact.rank,
+            adapter_bytes=artefact.size,
             sample_size=specification.sample_size,
             created=known.created if known else int(time.time()),
             specification_digest=specification.digest,

@@ -1,4 +1,4 @@
-"""The content-addressed adapter store: ``root/<id[:2]>/<id>/`` holds one adapter, written once.
+"""The content-addressed store: ``root/<id[:2]>/<id>/`` holds one adapter or one whole model, written once.
 
 Light to import, since the resolver inside the serving engine uses it. Ids go in; paths never do.
 """
@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ SWEEP_SECONDS = 3600
 
 
 class AdapterStore:
-    """Adapters by id (64 hex digits). A folder that is visible is complete."""
+    """Adapters and whole models by id (64 hex digits). A folder that is visible is complete."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -55,24 +56,37 @@ class AdapterStore:
         place = self._place(id)
         if all((place / name).is_file() for name in files):
             return False
-        make_folder(place.parent)
-        incoming = self.root / f"{INCOMING}{uuid4().hex}"
-        incoming.mkdir()
-        try:
+        with self.incoming() as folder:
             for name, data in files.items():
-                with (incoming / name).open("wb") as file:
+                with (folder / name).open("wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-            sync_folder(incoming)
-            # Only a hand from outside can have left an incomplete folder there.
-            shutil.rmtree(place, ignore_errors=True)
-            incoming.rename(place)
-        except BaseException:
-            shutil.rmtree(incoming, ignore_errors=True)
-            raise
-        sync_folder(place.parent)
+            self.publish(folder, id)
         return True
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """Gives a new folder that nobody sees. What is not published from it is removed in the end."""
+        folder = self.root / f"{INCOMING}{uuid4().hex}"
+        make_folder(self.root)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, folder: Path, id: str) -> None:
+        """Makes an incoming folder, whose files are synced, visible as ``id``, unless it was there already."""
+        place = self._place(id)
+        if all((place / file.name).is_file() for file in folder.iterdir()):
+            return
+        make_folder(place.parent)
+        sync_folder(folder)
+        # Only a hand from outside can have left an incomplete folder there.
+        shutil.rmtree(place, ignore_errors=True)
+        folder.rename(place)
+        sync_folder(place.parent)
 
     def delete(self, id: str) -> None:
         """Removes an adapter; it disappears at once, its bytes soon after."""

@@ -113,6 +113,13 @@ def obstacle(parts: GatewayParts, learnware: Learnware) -> DockError | None:
     """Returns why no engine here can answer with the learnware, None if one can."""
     if learnware.status != "published":
         return ModelNotFound(f"learnware {learnware.engine_name} is {learnware.status}")
+    if learnware.whole and parts.whole is not None:
+        return parts.whole.obstacle(learnware)
+    if learnware.whole:
+        return ModelNotFound(
+            f"learnware {learnware.engine_name} is a whole model, and this dock serves none; restart "
+            "'slmdock serve' with --model-gib"
+        )
     engine = parts.engine_of(learnware.base_model)
     if engine is None:
         served = ", ".join(repr(engine.base_model) for engine in parts.engines)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from catalogue import Learnware
 from retriever import Ranked
-from serving.engine import AdapterUnavailable
+from serving.engine import LearnwareUnavailable
 from serving.parts import GatewayParts
 from serving.wire import header_safe
 from specification.errors import CatalogueError, DockError, EncoderError, Incomparable, NotFound
@@ -83,4 +83,4 @@ def cause_of(error: DockError) -> Cause:
         return "encoder"
     if isinstance(error, CatalogueError | NotFound):
         return "catalogue"
-    return "adapter" if isinstance(error, AdapterUnavailable) else "failure"
+    return "adapter" if isinstance(error, LearnwareUnavailable) else "failure"

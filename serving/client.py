@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal
 from indexer.adapter import check_folder
-from indexer.store import CONFIG_FILE, WEIGHTS_FILE
+from indexer.store import CONFIG_FILE, WEIGHTS_FILE, AdapterStore
+from indexer.whole_model import is_whole_model, take_in
 from retriever import Ranking
 from serving.keys import Key, KeyRequest, NewKey
 from serving.live import LiveSnapshot
@@ -49,13 +50,22 @@ Result = TypeVar("Result")
 class DockClient:
     """Speaks to a gateway. Every method raises the same DockErrors as the dock behind it would."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None, key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        transport: httpx.BaseTransport | None = None,
+        key: str | None = None,
+        store: AdapterStore | None = None,
+    ) -> None:
         """Asks nobody yet. ``key`` is an API key; the default is the environment's SLMDOCK_KEY.
+
+        ``store`` is the dock's own, where this process can write to it; whole models go in through it.
 
         Raises:
             InvalidInput: ``url`` is no URL, or the key can be none.
         """
         self.url = url.rstrip("/")
+        self._store = store
         headers = _headers(key or os.environ.get(KEY_VARIABLE, ""))
         try:
             self._client = httpx.Client(
@@ -98,16 +108,20 @@ class DockClient:
         asked: dict[str, str | int] = {"field": field, "where": filter_text(where), "limit": limit}
         return self._get("/learnwares/facets", FacetCounts.model_validate_json, **asked).values
 
-    def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
-        """See ``Indexer.submit``; sends the adapter's two files."""
-        check_folder(adapter)
+    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware:
+        """See ``Indexer.submit``; sends an adapter's two files, or a whole model's id once it lies in the store.
+
+        Raises:
+            InvalidInput: a whole model, and this process does not know the dock's store.
+        """
+        form: dict[str, Any] = {"card": card.model_dump_json(), "specification": specification.to_bytes()}
+        if is_whole_model(folder):
+            form["whole_model"] = self._stored(folder)
+            return self._request("POST", "/learnwares", Learnware.model_validate_json, files=form)
+        check_folder(folder)
         with ExitStack() as files:
-            form: dict[str, Any] = {
-                "card": card.model_dump_json(),
-                "specification": specification.to_bytes(),
-            }
             for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
-                form[name] = files.enter_context((adapter / file).open("rb"))
+                form[name] = files.enter_context((folder / file).open("rb"))
             return self._request("POST", "/learnwares", Learnware.model_validate_json, files=form)
 
     def measure(self, task: Specification) -> str:
@@ -165,6 +179,13 @@ class DockClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _stored(self, folder: Path) -> str:
+        if self._store is None:
+            raise InvalidInput(
+                f"{folder}: a whole model is too large to send; submit it on the dock's own machine, with --dock"
+            )
+        return take_in(folder, self._store)
 
     def _get(self, path: str, read: Callable[[bytes], Result], **query: str | int) -> Result:
         return self._request("GET", path, read, params=query)

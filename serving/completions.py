@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from catalogue.contract import MAX_LIMIT
-from serving.engine import EVENT_STREAM, AdapterUnavailable, EngineAnswer, Route
+from serving.engine import EVENT_STREAM, EngineAnswer, LearnwareUnavailable, Route
 from serving.events import kept_alive, whole_events
 from serving.openapi import GENERATED, generation_body
 from serving.parts import GatewayParts, Parts
@@ -79,7 +79,7 @@ async def _answer(route: Route, request: Request, parts: GatewayParts) -> Respon
     choice = await timed(choose(parts, requested_model(body), body))
     try:
         answer, data = await while_connected(request, _ask(parts, route, body, choice))
-    except AdapterUnavailable as error:
+    except LearnwareUnavailable as error:
         # Whoever named the learnware must know; whoever left the choice to the dock gets an answer.
         if choice.kind == "named":
             raise
@@ -103,7 +103,7 @@ async def _ask(
     parts: GatewayParts, route: Route, body: dict[str, object], choice: Choice
 ) -> tuple[EngineAnswer, bytes | None]:
     """Returns the engine's answer, and its whole body unless it is a stream."""
-    engine = parts.engine_of(choice.base_model)
+    engine = parts.engine_for(choice.base_model, choice.model)
     assert engine is not None
     check_length(body, engine.max_model_len)
     answer = await engine.post(route, body | {"model": choice.model})

@@ -18,7 +18,13 @@ EVENT_STREAM = "text/event-stream"
 Route = Literal["completions", "chat/completions"]
 
 
-class AdapterUnavailable(EngineError):
+class LearnwareUnavailable(EngineError):
+    """This one learnware cannot answer now; others can, and so can the base model."""
+
+    kind = "learnware_unavailable"
+
+
+class AdapterUnavailable(LearnwareUnavailable):
     """The engine runs, but cannot load this one adapter."""
 
     kind = "adapter_unavailable"

@@ -32,6 +32,7 @@ from specification.errors import DockError, InvalidInput, NotFound, TooLarge
 
 MAX_UPLOAD_BYTES = 2**30
 MAX_CARD_BYTES = 2**20
+MAX_ID_BYTES = 64
 UPLOADS = ("card", "specification", "adapter_config", "adapter_model")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
@@ -78,15 +79,29 @@ def get_specification(parts: Parts, reference: str) -> Response:
 @router.post(
     "/learnwares",
     status_code=201,
-    openapi_extra=form_body(["card"], list(UPLOADS[1:]), "The card as JSON, and three files."),
+    openapi_extra=form_body(
+        ["card"],
+        ["specification"],
+        ["whole_model"],
+        ["adapter_config", "adapter_model"],
+        "The card as JSON, the specification, and an adapter's files or the id of a whole model in the store.",
+    ),
 )
 async def submit_learnware(request: Request, parts: Parts) -> Learnware:
-    """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``."""
+    """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``.
+
+    In place of an adapter's two files, ``whole_model`` names a whole model by its id; whoever keeps the dock's
+    store has put it there ('slmdock submit').
+    """
     form = await _read_form(request)
     try:
         card = parse_card(parse_object(await _part(form, "card", MAX_CARD_BYTES)))
         data = await _part(form, "specification", MAX_SPECIFICATION_BYTES)
         specification = await run_in_threadpool(Specification.from_bytes, data)
+        if "whole_model" in form:
+            id = (await _part(form, "whole_model", MAX_ID_BYTES)).decode("utf-8", "replace")
+            async with parts.writing:
+                return await run_in_threadpool(parts.indexer.adopt, id, specification, card)
         with tempfile.TemporaryDirectory(prefix="slmdock-upload-") as folder:
             await run_in_threadpool(_save, form, Path(folder))
             async with parts.writing:
@@ -239,7 +254,9 @@ def _save(form: FormData, folder: Path) -> None:
     for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
         part = form.get(name)
         if not isinstance(part, UploadFile):
-            raise InvalidInput(f"the form lacks the file {name!r}; it needs {', '.join(UPLOADS)}")
+            raise InvalidInput(
+                f"the form lacks the file {name!r}; it needs {', '.join(UPLOADS)}, or whole_model instead"
+            )
         with (folder / file).open("wb") as target:
             shutil.copyfileobj(part.file, target)
 

@@ -43,11 +43,33 @@ class EngineState(_Frozen):
     replicas: tuple[ReplicaLoad, ...] = ()
 
 
+class WholeModelState(_Frozen):
+    """A whole model that runs, or starts if it is not ``up``; ``idle_seconds`` is 0 while it answers."""
+
+    model: str
+    up: bool
+    bytes: int
+    in_flight: int
+    idle_seconds: float
+
+
+class WholeModelsState(_Frozen):
+    """The whole models in memory, and the bytes that they take of those that they may take."""
+
+    budget: int
+    used: int
+    models: tuple[WholeModelState, ...]
+
+
 class DockState(_Frozen):
-    """The dock at this moment; ``learnwares`` is None if the catalogue does not answer."""
+    """The dock at this moment; ``learnwares`` is None if the catalogue does not answer.
+
+    ``whole`` is None where whole models are not served.
+    """
 
     engines: tuple[EngineState, ...]
     learnwares: int | None
+    whole: WholeModelsState | None = None
 
 
 class Quantiles(_Frozen):

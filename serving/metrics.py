@@ -55,6 +55,9 @@ class Metrics:
         self._replica_up = gauge("replica_up", "1 if the replica is up.", "base_model", "replica")
         self._replica_load = gauge("replica_requests_in_flight", "Its requests.", "base_model", "replica")
         self._engine_up = gauge("engine_up", "1 if the engine answers.", "base_model")
+        self._models_running = gauge("whole_models_running", "Whole models in memory.")
+        self._models_bytes = gauge("whole_models_bytes", "What they take of the budget.")
+        self._models_budget = gauge("whole_models_budget_bytes", "What they may take.")
         self._catalogue_up = gauge("catalogue_up", "1 if the catalogue answers.")
         self._learnwares = gauge("catalogue_learnwares", "Learnwares in the catalogue.")
 
@@ -92,6 +95,10 @@ class Metrics:
                 self._add_loads((engine.base_model, one.replica), one.loads)
                 self._replica_up.labels(engine.base_model, one.replica).set(one.up)
                 self._replica_load.labels(engine.base_model, one.replica).set(one.in_flight)
+        if state.whole is not None:
+            self._models_running.set(sum(one.up for one in state.whole.models))
+            self._models_bytes.set(state.whole.used)
+            self._models_budget.set(state.whole.budget)
         self._catalogue_up.set(state.learnwares is not None)
         if state.learnwares is not None:
             self._learnwares.set(state.learnwares)

@@ -1,21 +1,24 @@
 """Engines that run only while they are used: for whole models, of which a dock may know more than fit in memory.
 
 ``OnDemand`` is an engine around a factory; its first request starts it, and it is stopped once idle. ``Memory`` is
-shared by several of them: before one starts, the least recently used idle ones are stopped until it fits.
+shared by several of them: before one starts, the least recently used idle ones are stopped until it fits. They
+start one after another.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
+from math import ceil
 
-from serving.engine import Engine, EngineAnswer, EnginesDown, Route
-from specification.errors import InvalidInput
+from serving.backoff import Backoff
+from serving.engine import Engine, EngineAnswer, EnginesDown, LearnwareUnavailable, Route
+from specification.errors import EngineError, InvalidInput
 
 log = logging.getLogger(__name__)
 
 
-class NoMemoryNow(EnginesDown):
+class NoMemoryNow(LearnwareUnavailable):
     """An engine cannot start since others, all of them busy, take the memory."""
 
     retry_after = 10
@@ -33,6 +36,10 @@ class Memory:
     def used(self) -> int:
         """The bytes of the engines that run."""
         return sum(one.size for one in self.members if one.running)
+
+    def has_room(self, size: int) -> bool:
+        """Tells whether ``size`` bytes are free, also after those that are starting have started."""
+        return sum(one.size for one in self.members if one.running or one.starting) + size <= self.budget
 
     async def make_room(self, size: int) -> None:
         """Stops idle engines, least recently used first, until ``size`` bytes are free; needs the lock.
@@ -54,7 +61,10 @@ class Memory:
 
 
 class OnDemand(Engine):
-    """Starts its engine on the first request, stops it after ``idle_seconds`` without one."""
+    """Starts its engine on the first request, stops it after ``idle_seconds`` without one.
+
+    A start goes on when the request that caused it is gone, so that short deadlines meet a running engine later.
+    """
 
     def __init__(
         self,
@@ -81,7 +91,10 @@ class OnDemand(Engine):
         self._factory = factory
         self._memory = memory
         self._engine: Engine | None = None
+        self._starting: asyncio.Task[Engine] | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._backoff = Backoff()
+        self._retry_at = 0.0
         memory.members.append(self)
 
     @property
@@ -90,19 +103,24 @@ class OnDemand(Engine):
         return self._engine is not None
 
     @property
+    def starting(self) -> bool:
+        """Whether it was asked for and does not run yet."""
+        return self._starting is not None
+
+    @property
     def idle(self) -> bool:
         """Whether it may be stopped."""
         return self.in_flight == 0
 
     async def start(self) -> None:
-        """Gets ready to start the engine when it is asked for."""
-        self._sweeper = asyncio.create_task(self._sweep())
+        """Does nothing: a request starts it."""
 
     async def stop(self) -> None:
-        """Stops the engine if it runs."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+        """Stops the engine if it runs or is starting."""
+        for task in (self._starting, self._sweeper):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         async with self._memory.lock:
             await self.shut()
 
@@ -115,12 +133,15 @@ class OnDemand(Engine):
 
         Raises:
             NoMemoryNow: it does not fit beside those that are busy.
+            LearnwareUnavailable: it did not start, died, or does not answer; the log says why.
         """
         self.in_flight += 1
         try:
             answer = await (await self._ready()).post(route, body)
-        except BaseException:
+        except BaseException as error:
             self._done()
+            if isinstance(error, EngineError) and not isinstance(error, LearnwareUnavailable):
+                raise _unavailable(str(error), EnginesDown.retry_after) from error
             raise
         open_ = True
 
@@ -133,6 +154,11 @@ class OnDemand(Engine):
 
         return EngineAnswer(answer.status, answer.media_type, answer.chunks, close)
 
+    def warm(self, adapter: str) -> None:
+        """Starts the engine if there is room for it, without stopping another."""
+        if not self.running and not self.starting and not self._paused and self._memory.has_room(self.size):
+            self._begin()
+
     async def shut(self) -> None:
         """Stops the engine now; to be called with the memory's lock."""
         engine, self._engine = self._engine, None
@@ -140,28 +166,72 @@ class OnDemand(Engine):
             log.info("%s is stopped", self.base_model)
             await engine.stop()
 
+    @property
+    def _paused(self) -> float:
+        """Seconds until it is started again after it did not start, 0 if it may be."""
+        return max(0.0, self._retry_at - time.monotonic())
+
     async def _ready(self) -> Engine:
         if self._engine is not None:
             return self._engine
+        starting = self._begin()
+        # Waiting does not tie the start to this request, as awaiting it would.
+        await asyncio.wait({starting})
+        if starting.cancelled():
+            raise EngineError(f"{self.base_model} was stopped while it started")
+        return starting.result()
+
+    def _begin(self) -> "asyncio.Task[Engine]":
+        if self._starting is None:
+            if self._paused:
+                raise self._failure()
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(self._begun)
+        return self._starting
+
+    def _begun(self, starting: "asyncio.Task[Engine]") -> None:
+        self._starting = None
+        if not starting.cancelled():
+            starting.exception()
+
+    async def _start(self) -> Engine:
         async with self._memory.lock:
-            if self._engine is None:
-                await self._memory.make_room(self.size)
-                engine = self._factory()
-                try:
-                    await engine.start()
-                except BaseException:
-                    await engine.stop()
+            await self._memory.make_room(self.size)
+            engine = self._factory()
+            log.info("%s is started", self.base_model)
+            try:
+                await engine.start()
+            except BaseException as error:
+                await engine.stop()
+                if not isinstance(error, Exception):
                     raise
-                self._engine = engine
-            return self._engine
+                log.error("%s did not start: %s", self.base_model, error)
+                self._retry_at = time.monotonic() + self._backoff.pause
+                self._backoff.failed()
+                raise self._failure() from error
+            self._backoff.reset()
+            self.used_at = time.monotonic()
+            self._engine = engine
+            self._sweeper = asyncio.create_task(self._sweep(engine))
+        return engine
+
+    def _failure(self) -> LearnwareUnavailable:
+        return _unavailable(f"{self.base_model} did not start; the dock's log says why", ceil(self._paused))
 
     def _done(self) -> None:
         self.in_flight -= 1
         self.used_at = time.monotonic()
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(self.idle_seconds / 4)
+    async def _sweep(self, engine: Engine) -> None:
+        while self._engine is engine:
+            await asyncio.sleep(max(0.0, self.used_at + self.idle_seconds - time.monotonic()) or self.idle_seconds)
             async with self._memory.lock:
-                if self.running and self.idle and time.monotonic() - self.used_at >= self.idle_seconds:
+                overdue = time.monotonic() - self.used_at >= self.idle_seconds
+                if self._engine is engine and self.idle and overdue:
                     await self.shut()
+
+
+def _unavailable(words: str, retry_after: int) -> LearnwareUnavailable:
+    error = LearnwareUnavailable(words)
+    error.retry_after = retry_after
+    return error

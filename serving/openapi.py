@@ -48,13 +48,14 @@ def json_body(schema: Schema | type[BaseModel], description: str) -> Schema:
     )
 
 
-def form_body(texts: list[str], files: list[str], description: str) -> Schema:
-    """A route's extra: the body is a form with these parts, all of them needed."""
-    parts: Schema = {name: {"type": "string"} for name in texts}
-    parts |= {name: {"type": "string", "format": "binary"} for name in files}
-    return _body(
-        "multipart/form-data", {"type": "object", "properties": parts, "required": list(parts)}, description
-    )
+def form_body(
+    texts: list[str], files: list[str], more_texts: list[str], more_files: list[str], description: str
+) -> Schema:
+    """A route's extra: the body is a form with these parts, of which those after the first two may be missing."""
+    parts: Schema = {name: {"type": "string"} for name in (*texts, *more_texts)}
+    parts |= {name: {"type": "string", "format": "binary"} for name in (*files, *more_files)}
+    schema = {"type": "object", "properties": parts, "required": [*texts, *files]}
+    return _body("multipart/form-data", schema, description)
 
 
 def generation_body(field: str, schema: Schema) -> Schema:

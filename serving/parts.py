@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from catalogue import PUBLISHED, Catalogue, Filter, Match
 from catalogue.filters import Range
+from catalogue.learnware import WHOLE_MODEL
 from indexer import Indexer
 from retriever import Retriever
 from serving.decisions import DecisionLimits, Decisions
@@ -17,6 +18,7 @@ from serving.keys import KeyStore
 from serving.limits import Limits
 from serving.tasks import TaskStore
 from serving.telemetry import Telemetry
+from serving.whole_models import WholeModels
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class GatewayParts:
 
     ``keys`` None means a gateway that lets everybody in who reaches it, which it therefore listens to on loopback.
     ``engines`` holds one engine a base model; the first is the default, which answers where nothing fits.
+    ``whole`` serves the learnwares that are whole models; None means that this dock does not.
     """
 
     catalogue: Catalogue
@@ -38,6 +41,7 @@ class GatewayParts:
     keys: KeyStore | None = None
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     deciding: DecisionLimits = field(default_factory=DecisionLimits)
+    whole: WholeModels | None = None
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -53,18 +57,29 @@ class GatewayParts:
         """The engine of a base model, None if this dock does not serve it."""
         return next((engine for engine in self.engines if engine.base_model == base_model), None)
 
+    def engine_for(self, base_model: str, model: str) -> Engine | None:
+        """The engine that answers as ``model``, a base model or a learnware's engine name on that base model.
+
+        Raises:
+            LearnwareUnavailable, InvalidInput: it is a whole model that cannot run, see ``WholeModels``.
+        """
+        if base_model == WHOLE_MODEL:
+            return self.whole.engine_of(model) if self.whole else None
+        return self.engine_of(base_model)
+
     @property
     def servable(self) -> Filter:
-        """The learnwares that these engines can answer with, but for ranks that only another's can."""
+        """The learnwares that can answer here, but for ranks that only another engine can and too large models."""
         return self._servable(self.engines)
 
     @property
     def servable_by_default(self) -> Filter:
-        """The learnwares that the default engine can answer with."""
+        """The learnwares that the default engine can answer with, and whole models."""
         return self._servable(self.engines[:1])
 
     def _servable(self, engines: tuple[Engine, ...]) -> Filter:
-        bases = Match(field="base_model", values=tuple(engine.base_model for engine in engines))
+        names = [engine.base_model for engine in engines] + ([WHOLE_MODEL] if self.whole else [])
+        bases = Match(field="base_model", values=tuple(names))
         servable = PUBLISHED & Filter(conditions=(bases,))
         limits = [engine.max_lora_rank for engine in engines if engine.max_lora_rank is not None]
         if len(limits) < len(engines):

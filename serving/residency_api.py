@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
+from serving.live import WholeModelsState
 from serving.parts import GatewayParts, Parts
 from serving.pool import Pool
 from serving.replica import Replica
@@ -39,11 +40,12 @@ class ReplicaState(BaseModel):
 
 
 class ResidencyState(BaseModel):
-    """All replicas of all base models."""
+    """All replicas of all base models, and the whole models; None where these are not served."""
 
     model_config = ConfigDict(frozen=True)
 
     replicas: list[ReplicaState]
+    whole: WholeModelsState | None
 
 
 class Pins(BaseModel):
@@ -57,9 +59,10 @@ class Pins(BaseModel):
 
 @router.get("")
 async def list_residents(parts: Parts) -> ResidencyState:
-    """Tells which adapters are in memory where, idle ones too."""
+    """Tells which adapters and whole models are in memory where, idle ones too."""
     pools = [engine for engine in parts.engines if isinstance(engine, Pool)]
-    return ResidencyState(replicas=[_state(pool, replica) for pool in pools for replica in pool.replicas])
+    replicas = [_state(pool, replica) for pool in pools for replica in pool.replicas]
+    return ResidencyState(replicas=replicas, whole=parts.whole.state() if parts.whole else None)
 
 
 @router.put("/pins/{reference:path}")
@@ -95,6 +98,11 @@ def _named(parts: GatewayParts, reference: str) -> tuple[Pool, str]:
     learnware = find_learnware(parts.catalogue, reference)
     if learnware is None:
         raise ModelNotFound(f"no learnware {reference[:200]!r}")
+    if learnware.whole:
+        raise InvalidInput(
+            f"{learnware.engine_name} is a whole model, and only adapters are pinned; "
+            "'slmdock serve --model-idle' says how long it stays"
+        )
     engine = parts.engine_of(learnware.base_model)
     if not isinstance(engine, Pool):
         raise InvalidInput(f"{learnware.engine_name}: this dock keeps no account of base {learnware.base_model!r}")

@@ -10,7 +10,7 @@ from catalogue.contract import MAX_LIMIT
 from retriever import Decision
 from serving.auto import AUTO, Failed, ModelNotFound, attempt, auto_filter, by_prompt, obstacle
 from serving.choice import Cause, Choice, Kind, fall_back, none_fits, of_learnware
-from serving.engine import AdapterUnavailable, adapter_prefix
+from serving.engine import LearnwareUnavailable, adapter_prefix
 from serving.parts import GatewayParts
 from serving.prompts import prompt_text
 from serving.tasks import Task
@@ -30,7 +30,7 @@ async def choose(parts: GatewayParts, model: str, body: dict[str, object]) -> Ch
     Raises:
         ModelNotFound: ``model`` is none of: base model, learnware, ``auto``, registered task.
         InvalidInput: it is ``auto:`` with a bad filter.
-        AdapterUnavailable: it names a learnware whose rank is beyond the engine's limit.
+        LearnwareUnavailable: it names a learnware whose rank, or size, is beyond the engine's limit.
         CatalogueError: it names a learnware, and the catalogue cannot be read.
     """
     started = time.perf_counter()
@@ -138,7 +138,7 @@ def _by_name(parts: GatewayParts, name: str) -> Choice:
 
 
 def _cause_of_obstacle(trouble: DockError) -> Cause:
-    return "adapter" if isinstance(trouble, AdapterUnavailable) else "task"
+    return "adapter" if isinstance(trouble, LearnwareUnavailable) else "task"
 
 
 def requested_model(body: dict[str, object]) -> str:

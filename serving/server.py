@@ -71,7 +71,8 @@ async def _run(parts: GatewayParts, listener: socket.socket, ready: Callable[[],
         server.should_exit = True
         starting.cancel()
         await asyncio.gather(starting, gateway, return_exceptions=True)
-        await asyncio.gather(*(engine.stop() for engine in parts.engines))
+        stops = [engine.stop() for engine in parts.engines]
+        await asyncio.gather(*stops, *([parts.whole.stop()] if parts.whole else []))
 
 
 async def _start(engines: Iterable[Engine]) -> None:

@@ -69,7 +69,8 @@ async def look(parts: GatewayParts) -> DockState:
     """Returns the dock's state; engines that do not answer in time are not healthy."""
     engines = asyncio.gather(*map(_engine_state, parts.engines))
     learnwares = await run_in_threadpool(_count, parts)
-    return DockState(engines=tuple(await engines), learnwares=learnwares)
+    whole = parts.whole.state() if parts.whole else None
+    return DockState(engines=tuple(await engines), learnwares=learnwares, whole=whole)
 
 
 async def _engine_state(engine: Engine) -> EngineState:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from math import isnan
 from typing import Annotated, Any, TypeVar
@@ -12,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from catalogue import parse_filter
-from catalogue.learnware import describe
+from catalogue.learnware import WHOLE_MODEL, describe
 from retriever import trial_candidates, with_base
-from serving.engine import AdapterUnavailable, Route
+from serving.engine import Engine, LearnwareUnavailable, Route
 from serving.openapi import binary_body, json_body
 from serving.parts import GatewayParts, Parts
 from serving.requests import read_body, while_connected
@@ -78,10 +79,18 @@ async def answer_questions(id: str, request: Request, parts: Parts) -> Answers:
     _task(parts, id)
     asked = _parse(Questions, await read_body(request, MAX_TRIAL_BYTES))
     started = time.perf_counter()
+    whole, refused = set[str](), dict[str, str]()
     for model in asked.models:
-        if (await choose(parts, model, {})).kind not in ("named", "base"):
+        try:
+            choice = await choose(parts, model, {})
+        except LearnwareUnavailable as error:
+            refused[model] = str(error)
+            continue
+        if choice.kind not in ("named", "base"):
             raise InvalidInput(f"model {model[:200]!r} cannot take part; send engine names from 'candidates'")
-    batch = _Batch(parts, asked)
+        if choice.base_model == WHOLE_MODEL:
+            whole.add(model)
+    batch = _Batch(parts, asked, whole, refused)
     answers = await while_connected(request, batch.run())
     return Answers(answers=answers, seconds=time.perf_counter() - started)
 
@@ -127,36 +136,61 @@ class _Choice:
 
 
 class _Batch:
-    """All requests of one round. One that the engine cannot load an adapter for costs its model, not the round."""
+    """All requests of one round. A model that cannot be loaded costs its own answers, not the round.
 
-    def __init__(self, parts: GatewayParts, asked: Questions) -> None:
-        self._engine = parts.engine
+    ``whole`` names the whole models. They answer one after another, since not all may fit in memory at once, and
+    read choices by their own tokenizers. ``refused`` maps those who cannot answer to the reason.
+    """
+
+    def __init__(self, parts: GatewayParts, asked: Questions, whole: Set[str], refused: Mapping[str, str]) -> None:
+        self._parts = parts
         self._asked = asked
+        self._whole = whole
+        self._refused = refused
         self._gate = asyncio.Semaphore(IN_FLIGHT)
+        self._turn = asyncio.Lock()
 
     async def run(self) -> list[CandidateAnswers]:
         """Returns the answers of all models, in their order."""
-        choices = await self._tokenised() if self._asked.choices else []
-        return await _all([self._answers(model, choices) for model in self._asked.models])
+        engine = self._parts.engine
+        choices = await self._tokenised(engine)
+        return await _all(
+            [
+                self._of_whole(model) if model in self._whole else self._answers(engine, model, choices)
+                for model in self._asked.models
+            ]
+        )
 
-    async def _answers(self, model: str, choices: list[_Choice]) -> CandidateAnswers:
+    async def _of_whole(self, model: str) -> CandidateAnswers:
+        async with self._turn:
+            try:
+                engine = self._parts.engine_for(WHOLE_MODEL, model)
+                assert engine is not None
+                return await self._answers(engine, model, await self._tokenised(engine))
+            except LearnwareUnavailable as error:
+                return CandidateAnswers(model=model, error=str(error))
+
+    async def _answers(self, engine: Engine, model: str, choices: list[_Choice]) -> CandidateAnswers:
+        if model in self._refused:
+            return CandidateAnswers(model=model, error=self._refused[model])
         try:
-            return await (self._likelihoods(model, choices) if choices else self._texts(model))
-        except AdapterUnavailable as error:
+            return await (self._likelihoods(engine, model, choices) if choices else self._texts(engine, model))
+        except LearnwareUnavailable as error:
             return CandidateAnswers(model=model, error=str(error))
 
-    async def _texts(self, model: str) -> CandidateAnswers:
+    async def _texts(self, engine: Engine, model: str) -> CandidateAnswers:
         asked = self._asked
-        found = await _all([self._post(model, prompt, asked.max_tokens) for prompt in asked.prompts])
+        found = await _all([self._post(engine, model, prompt, asked.max_tokens) for prompt in asked.prompts])
         return CandidateAnswers(model=model, texts=[_text(answer) for answer in found], **_usage(found))
 
-    async def _tokenised(self) -> list[_Choice]:
-        """Returns every prompt with every choice in tokens; the tokenizer is the base model's for all."""
-        base, asked = self._engine.base_model, self._asked
-        assert asked.choices is not None
+    async def _tokenised(self, engine: Engine) -> list[_Choice]:
+        """Returns every prompt with every choice in tokens, by the tokenizer that an engine's models share."""
+        base, asked = engine.base_model, self._asked
+        if not asked.choices:
+            return []
         texts = [_continued(prompt, choice) for prompt in asked.prompts for choice in asked.choices]
-        bare = await _all([self._post(base, prompt.rstrip(), 1) for prompt in asked.prompts])
-        whole = await _all([self._post(base, text, 1, return_token_ids=True) for text in texts])
+        bare = await _all([self._post(engine, base, prompt.rstrip(), 1) for prompt in asked.prompts])
+        whole = await _all([self._post(engine, base, text, 1, return_token_ids=True) for text in texts])
         width = len(asked.choices)
         return [
             _Choice(
@@ -165,13 +199,13 @@ class _Batch:
             for place, answer in enumerate(whole)
         ]
 
-    async def _likelihoods(self, model: str, choices: list[_Choice]) -> CandidateAnswers:
+    async def _likelihoods(self, engine: Engine, model: str, choices: list[_Choice]) -> CandidateAnswers:
         """Asks for the log-probability of each token of each choice, as the only one allowed to come next.
 
         vLLM's ``prompt_logprobs`` would need one request a choice, but with LoRA on a CPU it kills the engine.
         """
         steps = list(dict.fromkeys(step for choice in choices for step in choice.steps))
-        found = await _all([self._post(model, list(step[:-1]), 1, **_forced(step[-1])) for step in steps])
+        found = await _all([self._post(engine, model, list(step[:-1]), 1, **_forced(step[-1])) for step in steps])
         logprobs = [answer["choices"][0]["logprobs"]["token_logprobs"][0] for answer in found]
         known = dict(zip(steps, logprobs, strict=True))
         sums = [float(sum(known[step] for step in choice.steps)) for choice in choices]
@@ -180,14 +214,14 @@ class _Batch:
         return CandidateAnswers(model=model, likelihoods=rows, **_usage(found))
 
     async def _post(
-        self, model: str, prompt: str | list[int], max_tokens: int, **fields: object
+        self, engine: Engine, model: str, prompt: str | list[int], max_tokens: int, **fields: object
     ) -> dict[str, Any]:
         chat = self._asked.chat
         asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
         route: Route = "chat/completions" if chat else "completions"
         async with self._gate:
             body = {"model": model, "max_tokens": max_tokens, "temperature": 0, **asked, **fields}
-            answer = await self._engine.post(route, body)
+            answer = await engine.post(route, body)
             data = await answer.read()
         if 400 <= answer.status < 500:
             raise InvalidInput(f"the engine refuses a prompt: {_words(data)}")

@@ -20,11 +20,11 @@ class VllmConfig:
     """How vLLM is started.
 
     ``model`` is the base model's folder, ``base_model`` its name in the dock, ``store`` the adapter store's
-    root, ``log`` the file that takes everything vLLM prints. ``max_loras`` adapters can share one batch,
-    ``max_cpu_loras`` stay in memory, none may exceed ``max_lora_rank``. ``max_model_len`` is in tokens, the
-    model's own length if None; ``kv_cache_gib`` binds on a CPU only. ``device`` is the place of the only GPU it
-    may use among those that this process sees, all if None. ``extra`` goes to vLLM as it stands,
-    for instance ``("--tensor-parallel-size", "2")``.
+    root, ``log`` the file that takes everything vLLM prints. ``max_loras`` adapters can share one batch (0
+    serves the model alone), ``max_cpu_loras`` stay in memory, none may exceed ``max_lora_rank``.
+    ``max_model_len`` is in tokens, the model's own length if None; ``kv_cache_gib`` binds on a CPU only.
+    ``device`` is the place of the only GPU it may use among those that this process sees, all if None. ``extra``
+    goes to vLLM as it stands, for instance ``("--tensor-parallel-size", "2")``.
     """
 
     model: Path
@@ -44,9 +44,9 @@ class VllmConfig:
     def __post_init__(self) -> None:
         if self.max_lora_rank not in LORA_RANKS:
             raise InvalidInput(f"max_lora_rank {self.max_lora_rank}: vLLM takes one of {LORA_RANKS}")
-        if not 1 <= self.max_loras <= self.max_cpu_loras:
+        if not 0 <= self.max_loras <= self.max_cpu_loras:
             raise InvalidInput(
-                f"max_loras {self.max_loras} must lie between 1 and max_cpu_loras {self.max_cpu_loras}"
+                f"max_loras {self.max_loras} must lie between 0 and max_cpu_loras {self.max_cpu_loras}"
             )
 
 
@@ -60,14 +60,16 @@ def command(config: VllmConfig, socket: Path) -> list[str]:
         "--load-format": "safetensors",
         # Sampling defaults come from the request alone, so that every engine answers alike.
         "--generation-config": "vllm",
-        "--max-loras": config.max_loras,
-        "--max-cpu-loras": config.max_cpu_loras,
-        "--max-lora-rank": config.max_lora_rank,
         "--uvicorn-log-level": "warning",
     }
+    if config.max_loras:
+        options["--max-loras"] = config.max_loras
+        options["--max-cpu-loras"] = config.max_cpu_loras
+        options["--max-lora-rank"] = config.max_lora_rank
     if config.max_model_len is not None:
         options["--max-model-len"] = config.max_model_len
-    switches = ["--enable-lora", "--disable-uvicorn-access-log", "--disable-fastapi-docs"]
+    switches = ["--disable-uvicorn-access-log", "--disable-fastapi-docs"]
+    switches += ["--enable-lora"] if config.max_loras else []
     if is_cpu_build():
         switches.append("--enforce-eager")
     words = [str(word) for pair in options.items() for word in pair]

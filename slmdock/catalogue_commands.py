@@ -101,7 +101,9 @@ def spec(
 
 def submit(
     context: typer.Context,
-    adapter: Annotated[Path, typer.Argument(help="Folder that PEFT's save_pretrained wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of an adapter (PEFT) or a whole model (transformers, safetensors).")
+    ],
     examples: Annotated[Path | None, typer.Option(help="Examples of what it is good at (JSON Lines).")] = None,
     specification: Annotated[Path | None, typer.Option(help="A ready specification instead of examples.")] = None,
     name: Annotated[str | None, typer.Option(help="Its name; default: the folder's.")] = None,
@@ -115,10 +117,10 @@ def submit(
     if (examples is None) == (specification is None):
         raise InvalidInput("give either --examples or --specification")
     fields = _read_card(card) if card else {}
-    parsed = parse_card({"name": adapter.resolve().name, **fields, **({"name": name} if name else {})})
+    parsed = parse_card({"name": folder.resolve().name, **fields, **({"name": name} if name else {})})
     made = Specification.load(specification) if specification else _specify(dock, examples)
     with closing(dock.access()) as access:
-        learnware = access.submit(adapter, made, parsed)
+        learnware = access.submit(folder, made, parsed)
     if as_json:
         output.print_json(learnware.model_dump(mode="json"))
     else:
@@ -127,7 +129,9 @@ def submit(
 
 def ingest(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="Folder of adapter folders, or a JSON Lines manifest.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of such folders as 'submit' takes, or a JSON Lines manifest.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Take many learnwares in; run it again to go on after an interruption."""

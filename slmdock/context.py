@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from catalogue import Card, Filter, Learnware, Page, Signal
+from indexer import AdapterStore
 from retriever import Ranking
 from slmdock.dock import Dock, DockConfig, announced
 from specification import Encoder, SentenceEncoder, Specification
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class DockAccess(Protocol):
     """What commands ask of a dock: the same in this process and through a gateway's HTTP interface."""
 
-    def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware: ...
+    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware: ...
 
     def measure(self, task: Specification) -> str: ...
 
@@ -81,7 +82,9 @@ class Context:
             return None
         from serving import DockClient
 
-        client = DockClient(url, key=self.key())
+        # Only a gateway that was found in the dock's folder surely shares its store.
+        store = AdapterStore(self.config.folder / "store") if found else None
+        client = DockClient(url, key=self.key(), store=store)
         if found and not client.health():
             # A gateway that was killed left its note behind, and its process number was given away.
             client.close()

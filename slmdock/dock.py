@@ -1,7 +1,7 @@
 """A dock: one folder with everything in it, opened for one process.
 
 catalogue/   the embedded catalogue (or a Qdrant server, by URL)
-store/       the adapters, by content
+store/       the adapters and whole models, by content
 tasks/       the tasks registered with the gateway
 whitening.safetensors  the metric for single prompts, made anew as the catalogue grows
 bases.json   the base models the dock knows
@@ -123,9 +123,9 @@ class Dock:
         if "catalogue" in self.__dict__:
             self.catalogue.close()
 
-    def submit(self, adapter: Path, specification: Specification, card: Card) -> Learnware:
+    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware:
         """See ``Indexer.submit``."""
-        return self.indexer.submit(adapter, specification, card)
+        return self.indexer.submit(folder, specification, card)
 
     def measure(self, task: Specification) -> str:
         """See ``Indexer.measure``."""

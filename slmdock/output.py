@@ -54,7 +54,8 @@ def learnware_table(learnwares: Sequence[Learnware]) -> Table:
     table = Table(Column("name", overflow="fold"), *columns, box=None)
     for item in learnwares:
         table.add_row(
-            Text(item.name), str(item.version), Text(item.domain), Text(item.base_model), str(item.rank),
+            Text(item.name), str(item.version), Text(item.domain),
+            Text("whole model" if item.whole else item.base_model), "-" if item.whole else str(item.rank),
             str(item.sample_size), Text(item.licence), item.id[:16],
         )  # fmt: skip
     return table

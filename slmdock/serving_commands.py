@@ -46,6 +46,12 @@ def serve(
         float, typer.Option(min=0.01, help="GiB for adapters in an engine's slots, and as much for those kept.")
     ] = 2.0,
     kv_cache_gib: Annotated[int, typer.Option(min=1, help="GiB for vLLM's KV cache; on a CPU only.")] = 4,
+    model_gib: Annotated[
+        float, typer.Option(min=0, help="GiB for learnwares that are whole models, run on demand; 0 serves none.")
+    ] = 0.0,
+    model_idle: Annotated[
+        float, typer.Option(min=1, help="Seconds without a request after which a whole model is stopped.")
+    ] = 600.0,
     max_model_len: Annotated[
         int | None, typer.Option(min=1, help="Tokens of prompt and answer together; default: the model's.")
     ] = None,
@@ -107,6 +113,7 @@ def serve(
         bases=tuple(base or ()), engine="vllm" if engine == "vllm" else "transformers",
         engine_urls=tuple(engine_url or ()), replicas=replicas, max_loras=max_loras, max_lora_rank=max_lora_rank,
         adapter_gib=adapter_gib, kv_cache_gib=kv_cache_gib, host=host, port=port,
+        model_gib=model_gib, model_idle=model_idle,
     )  # fmt: skip
     with logging_to(form, log_file):
         uvloop.run(run_stack(Dock(dock.config), config, _say, lambda url: print(f"serving at {url}", flush=True)))

@@ -30,6 +30,7 @@ from serving.plan import Shapes, SlotPlan, plan_slots, waste
 from serving.telemetry import Telemetry
 from serving.tracing import Tracer
 from serving.vllm_options import is_cpu_build
+from serving.whole_models import WholeModels
 from slmdock.dock import Dock, announce, withdraw
 from specification import SentenceEncoder
 from specification.errors import DockError, EncoderError, InvalidInput
@@ -47,6 +48,10 @@ class StackConfig:
     the default base. ``max_loras`` and ``max_lora_rank`` are planned from the catalogue if None, within
     ``adapter_gib`` GiB for the slots of each engine and as much again for adapters kept in memory. ``vllm_args``
     go to each vLLM that is started here as they stand; ``pins`` are learnwares, by id or name, to keep in memory.
+
+    Learnwares that are whole models run beside them while they are used, within ``model_gib`` GiB for all of them,
+    and stop after ``model_idle`` seconds without a request; 0 GiB serves none. Each takes the size of its weights
+    and, with vLLM, ``kv_cache_gib``.
     """
 
     bases: tuple[str, ...] = ()
@@ -57,6 +62,8 @@ class StackConfig:
     max_lora_rank: int | None = None
     adapter_gib: float = 2.0
     kv_cache_gib: int = 4
+    model_gib: float = 0.0
+    model_idle: float = 600.0
     max_model_len: int | None = None
     vllm_args: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
@@ -96,6 +103,35 @@ def make_pools(dock: Dock, config: StackConfig, progress: Callable[[str], None])
         else Pool(_local(dock, base, config, progress, started))
         for base in bases
     )
+
+
+def make_whole(dock: Dock, config: StackConfig) -> WholeModels | None:
+    """Returns what serves whole models, None if the configuration leaves them no memory."""
+    if not config.model_gib:
+        return None
+    on_vllm = config.engine == "vllm"
+
+    def make(name: str, folder: Path) -> Pool:
+        if not on_vllm:
+            return Pool([TransformersEngine(TransformersConfig(folder, name, dock.store.root, dtype="auto"))])
+        return Pool(
+            [
+                VllmProcess(
+                    VllmConfig(
+                        model=folder,
+                        base_model=name,
+                        store=dock.store.root,
+                        log=dock.config.folder / f"vllm-{name}.log",
+                        max_loras=0,
+                        max_model_len=config.max_model_len,
+                        kv_cache_gib=config.kv_cache_gib,
+                    )
+                )
+            ]
+        )
+
+    budget, overhead = int(config.model_gib * 2**30), config.kv_cache_gib * 2**30 if on_vllm else 0
+    return WholeModels(dock.store, make, budget, overhead, config.model_idle)
 
 
 def choose_bases(dock: Dock, names: tuple[str, ...]) -> list[KnownBase]:
@@ -215,6 +251,7 @@ async def run_stack(
     parts = GatewayParts(
         dock.catalogue, dock.retriever, indexer, engines, tasks,
         keys=dock.keys, limits=config.limits, telemetry=Telemetry(tracer), deciding=deciding,
+        whole=make_whole(dock, config),
     )  # fmt: skip
     # Beside the engines' start; until it is done, prompts are routed by the exact encoder.
     preparing = asyncio.create_task(asyncio.to_thread(prepare_routing, dock, config.fast_encoder, progress))

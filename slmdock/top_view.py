@@ -7,10 +7,11 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
-from serving.live import LastMinute, LiveSnapshot, Quantiles, Used
+from serving.live import LastMinute, LiveSnapshot, Quantiles, Used, WholeModelsState
 from serving.request_record import Stage
 
 BAR_WIDTH = 16
+GIB = 2**30
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -19,7 +20,9 @@ def frame(snapshot: LiveSnapshot, url: str) -> RenderableType:
     minute = snapshot.last_minute
     middle = Table.grid(padding=(0, 4, 0, 0))
     middle.add_row(_times(minute), _decisions(minute))
-    parts = (_rates(snapshot), middle, _engines(snapshot), _most_used(minute.most_used))
+    parts: list[RenderableType] = [_rates(snapshot), middle, _engines(snapshot), _most_used(minute.most_used)]
+    if snapshot.dock.whole is not None:
+        parts.insert(3, _whole_models(snapshot.dock.whole))
     spaced = [each for part in parts for each in (part, Text())][:-1]
     return Group(_head(snapshot, url), Rule(style="dim"), *spaced)
 
@@ -97,6 +100,17 @@ def _engines(snapshot: LiveSnapshot) -> Table:
         for one in () if alone else engine.replicas:
             name = _cut(Text(f"  {one.replica}", style="dim"))
             table.add_row(name, _state(one.up), str(one.in_flight), f"{one.residents:,}")
+    return table
+
+
+def _whole_models(whole: WholeModelsState) -> Table:
+    numbers = (Column(name, justify="right", no_wrap=True) for name in ("in flight", "GiB", "idle"))
+    table = _table("whole model", Column("state", no_wrap=True), *numbers)
+    for one in whole.models:
+        state = _state(True) if one.up else Text("starting", style="yellow")
+        idle = duration(one.idle_seconds) if one.up and not one.in_flight else "-"
+        table.add_row(_cut(Text(one.model)), state, str(one.in_flight), f"{one.bytes / GIB:.2f}", idle)
+    table.add_row(Text("together", style="dim"), "", "", f"{whole.used / GIB:.2f} of {whole.budget / GIB:.2f}", "")
     return table
 
 

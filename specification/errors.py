@@ -5,7 +5,7 @@ DockError
 │   ├── InvalidExamples      a file of task examples cannot be read
 │   ├── InvalidSpecification a specification file is broken or makes no sense
 │   ├── Incomparable         two specifications come from different encoders or proxies
-│   ├── InvalidAdapter       an adapter folder fails a check at the door
+│   ├── InvalidAdapter       the folder of an adapter or a whole model fails a check at the door
 │   ├── TooLarge             an input exceeds its size limit; HTTP 413
 │   ├── ContextLengthExceeded a prompt cannot fit into the model's context
 │   ├── InvalidApiKey        no key, or one that the dock does not know; HTTP 401
@@ -57,7 +57,7 @@ class Incomparable(InvalidInput):
 
 
 class InvalidAdapter(InvalidInput):
-    """An adapter folder fails a check at the door."""
+    """The folder of an adapter, or of a whole model, fails a check at the door."""
 
 
 class TooLarge(InvalidInput):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from qdrant_client import QdrantClient
 
 from catalogue import (
@@ -72,6 +73,23 @@ def test_get_keeps_the_order_and_leaves_out_what_is_not_there(filled: Catalogue,
     wanted = [make_entry(seed).learnware.id for seed in (7, 99, 3)]
     assert [item.name for item in filled.get(wanted)] == ["learnware-7", "learnware-3"]
     assert filled.get([]) == []
+
+
+def test_whole_models_stand_beside_adapters(filled: Catalogue, make_entry: MakeEntry) -> None:
+    whole = make_entry(40, base_model="none", rank=0, adapter_bytes=3 * 2**30)
+    filled.upsert([whole])
+    assert whole.learnware.whole
+    assert filled.get([whole.learnware.id]) == [whole.learnware]
+    for text in ("base_model=none", "rank=0", "adapter_bytes>=1073741824"):
+        assert filled.scroll(parse_filter(text)).learnwares == (whole.learnware,)
+    assert filled.facets("base_model") == {"base": 30, "none": 1}
+    assert filled.count(parse_filter("base_model=base|none,rank<=4")) == 2
+
+
+@pytest.mark.parametrize(("base_model", "rank"), [("none", 8), ("base", 0), ("none", -1)])
+def test_rank_0_is_a_whole_model_s_alone(make_entry: MakeEntry, base_model: str, rank: int) -> None:
+    with pytest.raises(ValidationError, match="rank"):
+        make_entry(1, base_model=base_model, rank=rank)
 
 
 def test_a_second_upsert_replaces(catalogue: Catalogue, make_entry: MakeEntry) -> None:

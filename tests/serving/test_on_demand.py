@@ -1,16 +1,30 @@
 """Engines that run only while they are used, within a budget."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
 from serving import TransformersConfig, TransformersEngine
+from serving.engine import LearnwareUnavailable
 from serving.on_demand import Memory, NoMemoryNow, OnDemand
-from specification.errors import EngineError, InvalidInput
+from specification.errors import InvalidInput
 from tests.serving.conftest import TinyDock
 from tests.serving.doubles import EngineDouble
 from tests.serving.tiny import BASE_NAME
+
+
+class SlowDouble(EngineDouble):
+    """Takes ``pause`` seconds to start."""
+
+    def __init__(self, name: str, pause: float) -> None:
+        super().__init__(name)
+        self.pause = pause
+
+    async def start(self) -> None:
+        await asyncio.sleep(self.pause)
+        await super().start()
 
 
 class Shop:
@@ -19,10 +33,11 @@ class Shop:
     def __init__(self, name: str) -> None:
         self.name = name
         self.mode = "answer"
+        self.pause = 0.0
         self.made: list[EngineDouble] = []
 
     def __call__(self) -> EngineDouble:
-        engine = EngineDouble(self.name)
+        engine = SlowDouble(self.name, self.pause)
         engine.mode = self.mode
         self.made.append(engine)
         return engine
@@ -87,16 +102,57 @@ async def test_stops_when_idle() -> None:
     await engine.stop()
 
 
-async def test_one_that_does_not_start_takes_no_memory() -> None:
+async def test_one_that_does_not_start_takes_no_memory_and_is_not_tried_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     memory = Memory(4)
     (shop, broken), (_, other) = models(memory, "a", "b")
     shop.mode = "dead"
-    with pytest.raises(EngineError, match="told not to start"):
-        await ask(broken)
+    for _ in range(2):
+        with pytest.raises(LearnwareUnavailable, match="a did not start; the dock's log says why") as caught:
+            await ask(broken)
+        assert (caught.value.status, caught.value.retry_after) == (503, 1)
+    assert "told not to start" in caplog.text
+    assert len(shop.made) == 1
     assert (memory.used, broken.idle) == (0, True)
     await ask(other)
     shop.mode = "answer"
+    monkeypatch.setattr("serving.on_demand.time.monotonic", lambda now=time.monotonic: now() + 5)
     await ask(broken)
+
+
+async def test_a_start_outlives_the_request_that_caused_it() -> None:
+    ((shop, engine),) = models(Memory(4), "a")
+    shop.pause = 0.05
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ask(engine), 0.01)
+    assert (engine.running, engine.starting, engine.idle) == (False, True, True)
+    await until(lambda: engine.running)
+    await ask(engine)
+    assert len(shop.made) == 1
+    await engine.stop()
+
+
+async def test_stops_while_it_starts() -> None:
+    ((shop, engine),) = models(Memory(4), "a")
+    shop.pause = 60
+    asked = asyncio.create_task(ask(engine))
+    await until(lambda: bool(shop.made))
+    await engine.stop()
+    with pytest.raises(LearnwareUnavailable, match="stopped while it started"):
+        await asked
+    assert not engine.running
+    assert not engine.starting
+
+
+async def test_warming_takes_free_memory_only() -> None:
+    (_, first), (_, second), (_, third) = models(Memory(8), "a", "b", "c")
+    for engine in (first, second, third):
+        engine.warm(engine.base_model)
+    await until(lambda: first.running and second.running)
+    third.warm("c")
+    assert not third.starting
+    assert not third.running
 
 
 def test_one_that_can_never_fit() -> None:

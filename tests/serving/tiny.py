@@ -18,11 +18,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_base(folder: Path) -> Path:
+def build_base(folder: Path, seed: int = 7, tied: bool = False) -> Path:
     """Writes a random two-layer Llama with a byte-level tokenizer and a chat template; returns its folder."""
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -34,7 +34,7 @@ def build_base(folder: Path) -> Path:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         initializer_range=0.3,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     model.generation_config.bos_token_id = tokenizer.bos_token_id

@@ -15,7 +15,17 @@ from catalogue import CatalogueSettings, open_catalogue
 from indexer import AdapterStore, BaseModels, Indexer
 from retriever import Retriever
 from serving import DockClient, GatewayParts, TaskStore
-from serving.live import DockState, EngineState, LastMinute, LiveSnapshot, Quantiles, ReplicaLoad, Used
+from serving.live import (
+    DockState,
+    EngineState,
+    LastMinute,
+    LiveSnapshot,
+    Quantiles,
+    ReplicaLoad,
+    Used,
+    WholeModelsState,
+    WholeModelState,
+)
 from slmdock import cli, top_command, top_view
 from specification import SentenceEncoder
 from specification.errors import EngineError
@@ -102,6 +112,23 @@ SNAPSHOT = LiveSnapshot(
         learnwares=None,
     ),
 )  # fmt: skip
+
+
+def test_whole_models_in_a_frame() -> None:
+    names = {"law@0123456789abcdef": True, LONG + "@0123456789abcdef": False}
+    models = tuple(
+        WholeModelState(model=name, up=up, bytes=3 * 2**30, in_flight=0, idle_seconds=63 if up else 0)
+        for name, up in names.items()
+    )
+    whole = WholeModelsState(budget=8 * 2**30, used=3 * 2**30, models=models)
+    snapshot = SNAPSHOT.model_copy(update={"dock": SNAPSHOT.dock.model_copy(update={"whole": whole})})
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    with console.capture() as captured:
+        console.print(top_view.frame(snapshot, "http://127.0.0.1:8000"))
+    frame = captured.get()
+    assert max(map(len, frame.splitlines())) <= 80
+    for words in ("whole model", "law@0123456789abcdef", "3.00 of 8.00", "1 min 03 s", "starting"):
+        assert words in frame, words
 
 
 @pytest.mark.parametrize("width", [80, 120])
