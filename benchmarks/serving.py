@@ -35,6 +35,7 @@ from slmdock.demo.models import DEMO_BASE, SCALES
 
 IN_FLIGHT = (1, 16, 64)
 DISTINCT = (1, 8, 64, 256)
+SINGLE_TOKENS = 2
 WARMING_SECONDS = 2.0
 
 Part = Callable[[Bench, argparse.Namespace], Coroutine[Any, Any, dict[str, object]]]
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="what to measure")
     parser.add_argument("--seconds", type=float, default=10.0, help="of one turn of a loop")
     parser.add_argument("--turns", type=int, default=6, help="turns of each side of a comparison")
-    parser.add_argument("--singles", type=int, default=60, help="turns where one request is in flight")
+    parser.add_argument("--singles", type=int, default=300, help="turns where one request is in flight")
     parser.add_argument("--apart", action="store_true", help="overhead with vLLM on a core of its own")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of an answer")
     parser.add_argument("--slots", type=int, nargs="+", default=[0, 2], help="adapter slots to try; 0: the plan's")
@@ -76,8 +77,10 @@ async def overhead(bench: Bench, options: argparse.Namespace) -> dict[str, objec
             sides = {"gateway": (gateway, task), "direct": (engine, adapter)}
             for stream in (False, True):
                 for in_flight in IN_FLIGHT:
+                    # What is added does not depend on the answer's length; the noise does.
+                    tokens = options.tokens if in_flight > 1 else SINGLE_TOKENS
                     makers = {
-                        name: (session, bodies(bench, [model], options.tokens, stream))
+                        name: (session, bodies(bench, [model], tokens, stream))
                         for name, (session, model) in sides.items()
                     }
                     noted(rows, [stream, in_flight, *await _compared(stack, makers, options, in_flight)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from catalogue import PUBLISHED, Catalogue, Filter, Match
+from catalogue import PUBLISHED, Catalogue, Filter, Learnware, Match
 from catalogue.filters import Range
 from catalogue.learnware import WHOLE_MODEL
 from indexer import Indexer
@@ -16,9 +16,18 @@ from serving.decisions import DecisionLimits, Decisions
 from serving.engine import Engine
 from serving.keys import KeyStore
 from serving.limits import Limits
-from serving.tasks import TaskStore
+from serving.recent import Recent, State
+from serving.tasks import Task, TaskStore
 from serving.telemetry import Telemetry
 from serving.whole_models import WholeModels
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A task and the records of the learnwares that answer it; those that are gone are missing."""
+
+    task: Task
+    learnwares: tuple[Learnware, ...]
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class GatewayParts:
 
     ``keys`` None means a gateway that lets everybody in who reaches it, which it therefore listens to on loopback.
     ``engines`` holds one engine a base model; the first is the default, which answers where nothing fits.
-    ``whole`` serves the learnwares that are whole models; None means that this dock does not.
+    ``whole`` serves the learnwares that are whole models; None means that this dock does not. ``named`` and
+    ``registered`` are the latest look-ups.
     """
 
     catalogue: Catalogue
@@ -42,6 +52,13 @@ class GatewayParts:
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     deciding: DecisionLimits = field(default_factory=DecisionLimits)
     whole: WholeModels | None = None
+    named: Recent[Learnware] = field(default_factory=Recent)
+    registered: Recent[Registered] = field(default_factory=Recent)
+
+    @property
+    def state(self) -> State:
+        """Changes with each write that look-ups depend on."""
+        return self.catalogue.revision, self.tasks.revision
 
     @cached_property
     def decisions(self) -> Decisions:

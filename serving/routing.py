@@ -11,9 +11,8 @@ from retriever import Decision
 from serving.auto import AUTO, Failed, ModelNotFound, attempt, auto_filter, by_prompt, obstacle
 from serving.choice import Cause, Choice, Kind, fall_back, none_fits, of_learnware
 from serving.engine import LearnwareUnavailable, adapter_prefix
-from serving.parts import GatewayParts
+from serving.parts import GatewayParts, Registered
 from serving.prompts import prompt_text
-from serving.tasks import Task
 from serving.wire import encodable
 from specification.errors import DockError, InvalidInput
 
@@ -46,7 +45,7 @@ async def _choose(parts: GatewayParts, model: str, body: dict[str, object]) -> C
         return await by_prompt(parts, body, where)
     if model.startswith(TASK_PREFIX):
         return await _by_registered(parts, model.removeprefix(TASK_PREFIX), body)
-    return await run_in_threadpool(_by_name, parts, model)
+    return await _by_name(parts, model)
 
 
 def find_learnware(catalogue: Catalogue, reference: str) -> Learnware | None:
@@ -61,40 +60,50 @@ def find_learnware(catalogue: Catalogue, reference: str) -> Learnware | None:
 
 
 async def _by_registered(parts: GatewayParts, id: str, body: dict[str, object]) -> Choice:
-    found = await attempt(parts, run_in_threadpool(_look_up, parts, id))
+    state = parts.state
+    found: Registered | Choice | Failed | None = parts.registered.get(id, state)
+    if found is None:
+        found = await attempt(parts, run_in_threadpool(_look_up, parts, id))
+        if isinstance(found, Registered):
+            parts.registered.put(id, state, found)
     if isinstance(found, Failed):
         return fall_back(parts, f"task {id}: {found.reason}", found.cause)
     if found is None:
         raise ModelNotFound(f"task {id[:80]!r} is not registered; send its specification to POST /v1/tasks")
-    return found if isinstance(found, Choice) else await _by_mixture(parts, found, prompt_text(body))
+    if isinstance(found, Choice):
+        return found
+    return await _by_mixture(parts, found, prompt_text(body)) if found.task.mixture else _by_task(parts, found)
 
 
-def _look_up(parts: GatewayParts, id: str) -> Task | Choice | None:
-    """Returns who answers all the task's prompts, or the task where that depends on the prompt."""
+def _look_up(parts: GatewayParts, id: str) -> Registered | Choice | None:
     try:
         task = parts.tasks.get(id)
     except InvalidInput as error:
         return fall_back(parts, str(error), "task")
-    return task if task is None or task.mixture else _by_task(parts, task)
+    if task is None:
+        return None
+    ids = [part.learnware for part in task.mixture] or ([task.learnware] if task.learnware else [])
+    return Registered(task, tuple(parts.catalogue.get(ids)))
 
 
-def _by_task(parts: GatewayParts, task: Task) -> Choice:
+def _by_task(parts: GatewayParts, registered: Registered) -> Choice:
+    task = registered.task
     if task.learnware is None:
         return none_fits(parts, task.reason, task.fit, task.p_value)
-    learnware = next(iter(parts.catalogue.get([task.learnware])), None)
-    if learnware is None:
+    if not registered.learnwares:
         return fall_back(parts, f"task {task.id}: its learnware {task.learnware[:16]} is gone", "task")
+    (learnware,) = registered.learnwares
     trouble = obstacle(parts, learnware)
     if trouble:
         return fall_back(parts, f"task {task.id}: {trouble}", _cause_of_obstacle(trouble))
     return of_learnware(learnware, "task", task.reason, task.fit, task.p_value)
 
 
-async def _by_mixture(parts: GatewayParts, task: Task, text: str) -> Choice:
+async def _by_mixture(parts: GatewayParts, registered: Registered, text: str) -> Choice:
     """Chooses one of the task's learnwares for this prompt; the heaviest if the prompt cannot be read."""
-    members = await attempt(parts, run_in_threadpool(_members, parts, task))
-    if isinstance(members, Failed):
-        return fall_back(parts, f"task {task.id}: {members.reason}", members.cause)
+    task = registered.task
+    weights = {part.learnware: part.weight for part in task.mixture}
+    members = [(one, weights[one.id]) for one in registered.learnwares if obstacle(parts, one) is None]
     if not members:
         return fall_back(parts, f"task {task.id}: no learnware of its mixture can answer", "task")
     decision = await attempt(parts, _assign(parts, text, members, task.unknown))
@@ -117,20 +126,17 @@ async def _assign(
         return await run_in_threadpool(parts.retriever.assign, text, members, unknown)
 
 
-def _members(parts: GatewayParts, task: Task) -> list[tuple[Learnware, float]]:
-    """The parts of a task's mixture that an engine here can answer with, heaviest first."""
-    weights = {part.learnware: part.weight for part in task.mixture}
-    found = parts.catalogue.get(list(weights))
-    return [(learnware, weights[learnware.id]) for learnware in found if obstacle(parts, learnware) is None]
-
-
-def _by_name(parts: GatewayParts, name: str) -> Choice:
-    learnware = find_learnware(parts.catalogue, name)
+async def _by_name(parts: GatewayParts, name: str) -> Choice:
+    state = parts.state
+    learnware = parts.named.get(name, state)
     if learnware is None:
-        raise ModelNotFound(
-            f"model {name[:200]!r} does not exist; send {AUTO!r}, {parts.engine.base_model!r}, 'task:<id>', or "
-            "the name or id of a learnware (GET /v1/models lists them)"
-        )
+        learnware = await run_in_threadpool(find_learnware, parts.catalogue, name)
+        if learnware is None:
+            raise ModelNotFound(
+                f"model {name[:200]!r} does not exist; send {AUTO!r}, {parts.engine.base_model!r}, 'task:<id>', "
+                "or the name or id of a learnware (GET /v1/models lists them)"
+            )
+        parts.named.put(name, state, learnware)
     trouble = obstacle(parts, learnware)
     if trouble:
         raise trouble

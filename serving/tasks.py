@@ -49,10 +49,11 @@ class Task(BaseModel):
 
 
 class TaskStore:
-    """Tasks as files in one folder, written so that they survive a crash."""
+    """Tasks as files in one folder, written so that they survive a crash; ``revision`` grows with every write."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.revision = 0
 
     def get(self, id: str) -> Task | None:
         """Returns the task, None if there is none of that id.
@@ -70,6 +71,7 @@ class TaskStore:
     def put(self, task: Task) -> None:
         """Writes the task; when it returns, the task is durable."""
         write_atomically(self._file(task.id), task.model_dump_json().encode())
+        self.revision += 1
 
     def _file(self, id: str) -> Path:
         return self.root / f"{id}.json"
