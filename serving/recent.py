@@ -1,4 +1,4 @@
-"""What requests look up again and again, remembered for moments, so that a named or decided one costs no thread."""
+"""What requests look up again and again, remembered for moments, so that it costs them no thread."""
 
 import time
 from typing import Generic, TypeVar
