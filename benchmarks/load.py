@@ -15,6 +15,7 @@ import numpy as np
 TIMEOUT = aiohttp.ClientTimeout(total=600, connect=30)
 GONE = 0
 FAILURE_PAUSE_SECONDS = 0.1
+KEEP_ALIVE_SECONDS = 4.0
 
 Body = dict[str, Any]
 MakeBody = Callable[[int], Body]
@@ -29,7 +30,12 @@ class Target:
 
     def open(self) -> aiohttp.ClientSession:
         """Returns a session without a limit on connections."""
-        connector = aiohttp.UnixConnector(self.socket, limit=0) if self.socket else aiohttp.TCPConnector(limit=0)
+        # vLLM closes a connection that was idle for five seconds, perhaps just as it is used again.
+        connector = (
+            aiohttp.UnixConnector(self.socket, limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+            if self.socket
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        )
         return aiohttp.ClientSession(self.url, connector=connector, timeout=TIMEOUT)
 
 

@@ -29,6 +29,7 @@ from benchmarks.serving_stack import (
     pinned,
     prepare_bench,
     register,
+    relay,
     running,
 )
 from slmdock.demo.models import DEMO_BASE, SCALES
@@ -69,12 +70,12 @@ def _told(title: str, columns: list[str], rows: Rows) -> dict[str, object]:
 
 
 async def overhead(bench: Bench, options: argparse.Namespace) -> dict[str, object]:
-    """The gateway for a pinned task against vLLM itself, turn by turn."""
+    """The gateway for a pinned task, and the smallest relay, against vLLM itself, turn by turn."""
     rows: Rows = []
-    with running(bench.demo, options.apart) as stack:
+    with running(bench.demo, options.apart) as stack, relay(stack) as relaying:
         task, adapter = await pinned(stack)
-        async with stack.gateway.open() as gateway, stack.engine.open() as engine:
-            sides = {"gateway": (gateway, task), "direct": (engine, adapter)}
+        async with stack.gateway.open() as gateway, stack.engine.open() as engine, relaying.open() as bare:
+            sides = {"gateway": (gateway, task), "relay": (bare, adapter), "direct": (engine, adapter)}
             for stream in (False, True):
                 for in_flight in IN_FLIGHT:
                     # What is added does not depend on the answer's length; the noise does.
@@ -84,8 +85,9 @@ async def overhead(bench: Bench, options: argparse.Namespace) -> dict[str, objec
                         for name, (session, model) in sides.items()
                     }
                     noted(rows, [stream, in_flight, *await _compared(stack, makers, options, in_flight)])
-    columns = ["stream", "in flight", "direct p50 ms", "added p50 ms", "added to first token", "direct requests/s",
-               "share %", "lowest", "highest", "gateway CPU ms a request", "failed"]  # fmt: skip
+    columns = ["stream", "in flight", "direct p50 ms", "added p50 ms", "added to first token", "by the relay",
+               "direct requests/s", "share %", "lowest", "highest", "relay's share", "gateway CPU ms a request",
+               "failed"]  # fmt: skip
     cores = "vLLM on a core of its own" if options.apart else "vLLM on all cores"
     return _told(f"gateway over direct vLLM, a pinned task, {cores}", columns, rows)
 
@@ -107,12 +109,19 @@ async def _compared(
             before = stack.processor_seconds()
             runs[name].append(await closed_loop(*sides[name], in_flight, seconds, count))
             spent += stack.processor_seconds() - before if name == "gateway" else 0.0
-    shares = [100 * ours.rate / theirs.rate for ours, theirs in zip(runs["gateway"], runs["direct"], strict=True)]
-    ours, theirs = Run.joined(runs["gateway"]), Run.joined(runs["direct"])
+    shares = {
+        name: [
+            100 * run.rate / direct.rate for run, direct in zip(own, runs["direct"], strict=True) if direct.rate
+        ]
+        for name, own in runs.items()
+    }
+    ours, least, theirs = (Run.joined(runs[name]) for name in ("gateway", "relay", "direct"))
+    own = shares["gateway"]
     return [
         theirs.latency(), ours.latency() - theirs.latency(), ours.first_token() - theirs.first_token(),
-        theirs.rate, statistics.median(shares), min(shares), max(shares), 1000 * spent / len(ours.seen),
-        ours.failed + theirs.failed,
+        least.latency() - theirs.latency(), theirs.rate, statistics.median(own), min(own), max(own),
+        statistics.median(shares["relay"]), 1000 * spent / len(ours.seen),
+        ours.failed + least.failed + theirs.failed,
     ]  # fmt: skip
 
 

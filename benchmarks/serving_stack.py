@@ -183,6 +183,19 @@ async def pinned(stack: Stack) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
+def relay(stack: Stack) -> Iterator[Target]:
+    """The smallest relay before the stack's vLLM, on the cores that this process has."""
+    assert stack.engine.socket is not None
+    words = [sys.executable, "-m", "benchmarks.relay", stack.engine.socket]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield Target(process.stdout.readline().strip())
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
 def running(dock: Path, apart: bool = False, **settings: Any) -> Iterator[Stack]:
     """Serves a dock for the length of a with statement; ``settings`` are fields of ``StackConfig``.
 

@@ -6,6 +6,7 @@ What is not in the table needs ``admin``. A dock without keys answers to this ma
 import ipaddress
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -127,6 +128,8 @@ class AccessControl:
                 )
 
 
+# Asked twice a request, mostly about the same few.
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Tells whether a numeric address stays on this machine."""
     try:

@@ -60,8 +60,9 @@ def create_app(parts: GatewayParts, address: str | None = None) -> FastAPI:
     # The last one added is the first that a request meets.
     app.add_middleware(Limiting, limits=parts.limits, gates=app.state.gates)
     app.add_middleware(AccessControl, routes=app.routes, keys=parts.keys, address=address)
-    app.include_router(key_endpoints.router)
+    # Routes are tried in this order, so the busiest come first.
     app.include_router(completions.router)
+    app.include_router(key_endpoints.router)
     app.include_router(learnwares.router)
     app.include_router(trials.router)
     app.include_router(telemetry_routes.router)

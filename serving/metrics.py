@@ -6,6 +6,8 @@ that every scrape carries for as long as the gateway runs. The most used ones ar
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -35,6 +37,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # The library looks a child up under a lock, and makes its labels texts, each time.
+        self._child = lru_cache(maxsize=1024)(_labelled)
         ProcessCollector(registry=self.registry)
         counter, histogram, gauge = self._counter, self._histogram, self._gauge
         self._requests = counter("requests", "Requests answered.", "route", "kind", "status")
@@ -64,17 +68,17 @@ class Metrics:
     def add(self, record: RequestRecord) -> None:
         """Counts a finished request."""
         route = record.route or OTHER
-        self._requests.labels(route, record.kind, str(record.status)).inc()
-        self._seconds.labels(route).observe(record.seconds)
+        self._child(self._requests, route, record.kind, str(record.status)).inc()
+        self._child(self._seconds, route).observe(record.seconds)
         if record.choice is not None:
             self._add_choice(record)
         if record.streams:
-            self._streams.labels(record.stream_end).inc()
+            self._child(self._streams, record.stream_end).inc()
             if record.first_token_seconds is not None:
                 self._first_token.observe(record.first_token_seconds)
         if record.usage is not None:
-            self._prompt_tokens.labels(record.kind).inc(record.usage.prompt_tokens)
-            self._completion_tokens.labels(record.kind).inc(record.usage.completion_tokens)
+            self._child(self._prompt_tokens, record.kind).inc(record.usage.prompt_tokens)
+            self._child(self._completion_tokens, record.kind).inc(record.usage.completion_tokens)
         elif record.generates and record.status < 300:
             self._untold.inc()
 
@@ -107,11 +111,11 @@ class Metrics:
     def _add_choice(self, record: RequestRecord) -> None:
         assert record.choice is not None
         if record.decision_seconds is not None:
-            self._decision.labels(record.kind).observe(record.decision_seconds)
+            self._child(self._decision, record.kind).observe(record.decision_seconds)
         if record.choice.fit is not None:
-            self._fit.labels(record.kind).observe(record.choice.fit)
+            self._child(self._fit, record.kind).observe(record.choice.fit)
         if record.kind == "fallback":
-            self._fallbacks.labels(record.choice.cause).inc()
+            self._child(self._fallbacks, record.choice.cause).inc()
 
     def _add_loads(self, replica: tuple[str, str], loads: int) -> None:
         self._loads.labels(*replica).inc(loads - self._loads_told.get(replica, 0))
@@ -125,3 +129,7 @@ class Metrics:
 
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"slmdock_{name}", help, labels, buckets=buckets, registry=self.registry)
+
+
+def _labelled(metric: Any, *labels: str) -> Any:
+    return metric.labels(*labels)
