@@ -125,6 +125,7 @@ def make_whole(dock: Dock, config: StackConfig) -> WholeModels | None:
                         max_loras=0,
                         max_model_len=config.max_model_len,
                         kv_cache_gib=config.kv_cache_gib,
+                        extra=config.vllm_args,
                     )
                 )
             ]
