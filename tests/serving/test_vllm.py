@@ -290,7 +290,7 @@ async def test_what_is_missing_is_said_at_once(
         await VllmProcess(config(dock)).start()
 
 
-@pytest.mark.parametrize("fields", [{"max_lora_rank": 9}, {"max_loras": 0}, {"max_loras": 9}])
+@pytest.mark.parametrize("fields", [{"max_lora_rank": 9}, {"max_loras": -1}, {"max_loras": 9}])
 def test_impossible_settings(fields: dict[str, Any], dock: TinyDock) -> None:
     with pytest.raises(InvalidInput, match=next(iter(fields))):
         config(dock, **fields)
