@@ -8,9 +8,11 @@ variables, since vLLM has no other way to hand a plugin anything:
     SLMDOCK_BASE_MODEL   the base model's name in the dock (vLLM itself knows only a path)
 """
 
+import ctypes
 import json
 import logging
 import os
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ BASE_VARIABLE = "SLMDOCK_BASE_MODEL"
 MAX_CONFIG_BYTES = 2**20
 MAX_HEADER_BYTES = 2**24
 MAX_SEEN = 10_000
+ARCH_PRCTL, REQUEST_PERMISSION, AMX_TILE_DATA = 158, 0x1023, 18
 
 Signature = tuple[tuple[int, ...], ...]
 
@@ -100,9 +103,20 @@ def register() -> None:
         raise ValueError(f"the slmdock plugin needs {STORE_VARIABLE} and {BASE_VARIABLE}")
     from vllm.lora.resolver import LoRAResolverRegistry
 
+    _permit_amx()
     # Not a subclass of vLLM's LoRAResolver, which would need vLLM at import time; only the method counts.
     registry: Any = LoRAResolverRegistry
     registry.register_resolver("slmdock", StoreResolver(Path(store), base_model))
+
+
+def _permit_amx() -> None:
+    """Asks Linux for AMX's registers, as every process must that uses them.
+
+    vLLM's CPU build uses them in its own attention without asking, and is killed by SIGILL unless oneDNN has asked
+    before, which it does not for a prompt of a word or two. Where there is no AMX the call fails and changes nothing.
+    """
+    if platform.system() == "Linux" and platform.machine() == "x86_64":
+        ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_PERMISSION, AMX_TILE_DATA)
 
 
 def _signature(folder: Path) -> Signature:
