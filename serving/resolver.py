@@ -113,7 +113,7 @@ def _permit_amx() -> None:
     """Asks Linux for AMX's registers, as every process must that uses them.
 
     vLLM's CPU build uses them in its own attention without asking, and is killed by SIGILL unless oneDNN has asked
-    before, which it does not for a prompt of a word or two. Where there is no AMX the call fails and changes nothing.
+    before, which it does not for a prompt of a word. Where there is no AMX the call fails and changes nothing.
     """
     if platform.system() == "Linux" and platform.machine() == "x86_64":
         ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_PERMISSION, AMX_TILE_DATA)
