@@ -6,8 +6,8 @@ import resource
 import signal
 import statistics
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -101,6 +101,7 @@ class _Scene:
     stack: Stack
     gateway: aiohttp.ClientSession
     groups: dict[str, MakeBody]
+    harmed: dict[str, str]
     rows: Rows = field(default_factory=list)
 
     @asynccontextmanager
@@ -118,7 +119,7 @@ class _Scene:
 
 async def faults(bench: Bench, options: argparse.Namespace) -> dict[str, object]:
     """One fault after another under load: what each kind of client saw."""
-    with running(bench.demo) as stack:
+    with _harmed(bench) as harmed, running(bench.demo) as stack:
         async with stack.gateway.open() as gateway:
             task, adapter = await pinned(stack)
             groups = {
@@ -127,7 +128,7 @@ async def faults(bench: Bench, options: argparse.Namespace) -> dict[str, object]
                 "auto": bodies(bench, ["auto"], options.tokens),
                 "base model": bodies(bench, [DEMO_BASE], options.tokens),
             }
-            scene = _Scene(bench, stack, gateway, groups)
+            scene = _Scene(bench, stack, gateway, groups, harmed)
             async with scene.load("none", 3):
                 pass
             for fault in (_slow_clients, _disconnects, _corrupt_adapter, _engine_killed, _catalogue_gone):
@@ -176,23 +177,34 @@ async def _running_requests(stack: Stack) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running{"))
 
 
-async def _corrupt_adapter(scene: _Scene) -> None:
-    """One adapter that was not loaded yet is cut short, another's tensors are exchanged for nonsense."""
-    used = (await pinned(scene.stack))[1]
-    victims = [one for one in await scene.stack.learnwares() if not used.startswith(f"{one['name']}@")][-2:]
-    store = AdapterStore(scene.bench.demo / "store")
-    files = [store.path_of(one["id"]) / WEIGHTS_FILE for one in victims]
-    whole = [file.read_bytes() for file in files]
-    files[0].write_bytes(whole[0][:-1000])
-    save_file({"nowhere": torch.zeros(4)}, files[1])
+@contextmanager
+def _harmed(bench: Bench) -> Iterator[dict[str, str]]:
+    """Cuts one adapter short, puts nonsense into another; gives what was done by id, and mends them afterwards.
+
+    Before the stack starts, so that no engine has them in memory. They are the last in order of id.
+    """
+    store = AdapterStore(bench.demo / "store")
+    victims = dict(zip(list(store.ids())[-2:], ("cut short", "nonsense inside"), strict=True))
+    whole = {id: (store.path_of(id) / WEIGHTS_FILE).read_bytes() for id in victims}
     try:
-        async with scene.load("corrupt adapter", 4):
-            for what, victim in zip(("cut short", "nonsense inside"), victims, strict=True):
-                run = await closed_loop(scene.gateway, bodies(scene.bench, [victim["name"]], 4), 4, 1.5)
-                scene.note("corrupt adapter", f"its own, {what}", run)
+        for id, harm in victims.items():
+            file = store.path_of(id) / WEIGHTS_FILE
+            if harm == "cut short":
+                file.write_bytes(whole[id][:-1000])
+            else:
+                save_file({"nowhere": torch.zeros(4)}, file)
+        yield victims
     finally:
-        for file, data in zip(files, whole, strict=True):
-            file.write_bytes(data)
+        for id, data in whole.items():
+            (store.path_of(id) / WEIGHTS_FILE).write_bytes(data)
+
+
+async def _corrupt_adapter(scene: _Scene) -> None:
+    """The harmed adapters are asked for by name; whoever leaves the choice to the dock is led to them too."""
+    async with scene.load("corrupt adapter", 4):
+        for id, harm in scene.harmed.items():
+            run = await closed_loop(scene.gateway, bodies(scene.bench, [id], 4), 4, 1.5)
+            scene.note("corrupt adapter", f"its own, {harm}", run)
 
 
 async def _engine_killed(scene: _Scene) -> None:
