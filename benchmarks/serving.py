@@ -200,7 +200,8 @@ async def _first_tokens(
         if task["learnware"] != model or task["mixture"]:
             return
         model = f"task:{task['id']}"
-        await asyncio.sleep(WARMING_SECONDS)
+    # Both rest as long, since a machine that rested answers more slowly.
+    await asyncio.sleep(WARMING_SECONDS)
     first, second = [await ask(gateway, body(model, prompt, 4, stream=True)) for prompt in ("Which?", "What?")]
     found["decided on before" if decided else "named at once"].append(_wait(first))
     found["second request"].append(_wait(second))
