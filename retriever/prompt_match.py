@@ -13,7 +13,6 @@ from specification import (
     ReducedSet,
     Whitening,
     evaluate,
-    read_section,
     read_sketches,
     self_term,
 )
@@ -35,9 +34,9 @@ class Sketch:
     @classmethod
     def read(cls, file: bytes, gamma: float) -> "Sketch":
         """Reads a stored specification file."""
-        reduced, prompt = read_sketches(file)
+        reduced, prompt, calibration = read_sketches(file)
         known = prompt if prompt is not None and prompt.section.views == VIEWS else None
-        return cls(reduced, known, read_section(file).calibration, self_term(reduced, gamma))
+        return cls(reduced, known, calibration, self_term(reduced, gamma))
 
     def whitened(self, whitening: Whitening) -> Floats:
         """The mean of the texts' views under a whitening, float32 [d]; kept for the last whitening asked for."""

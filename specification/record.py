@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import safetensors
@@ -181,17 +181,27 @@ def read_section(data: bytes) -> Section:
 
 def read_prompt_sketch(data: bytes) -> PromptSketch | None:
     """Reads only the prompt sketch of a file that was checked before it was stored; None if it has none."""
-    return read_sketches(data)[1]
+    return read_sketches(data).prompt
 
 
-def read_sketches(data: bytes) -> tuple[ReducedSet, PromptSketch | None]:
-    """Reads reduced set and prompt sketch of a file that was checked before it was stored, at one go."""
-    section = _read_document(data).sections.prompt
+class Sketches(NamedTuple):
+    """What a prompt is compared with."""
+
+    reduced: ReducedSet
+    prompt: PromptSketch | None
+    calibration: Calibration | None
+
+
+def read_sketches(data: bytes) -> Sketches:
+    """Reads what a prompt is compared with, of a file that was checked before it was stored, at one go."""
+    sections = _read_document(data).sections
     tensors = safetensors.numpy.load(data)
-    reduced = _reduced_set(tensors)
-    if section is None:
-        return reduced, None
-    return reduced, PromptSketch(tensors["prompt.points"].astype(np.float32), section)
+    prompt = (
+        None
+        if sections.prompt is None
+        else PromptSketch(tensors["prompt.points"].astype(np.float32), sections.prompt)
+    )
+    return Sketches(_reduced_set(tensors), prompt, sections.text.calibration)
 
 
 def read_parameters(data: bytes) -> ParameterVector | None:
