@@ -16,7 +16,7 @@ from serving.decisions import DecisionLimits, Decisions
 from serving.engine import Engine
 from serving.keys import KeyStore
 from serving.limits import Limits
-from serving.recent import Recent, State
+from serving.look_ups import LookUps, State
 from serving.tasks import Task, TaskStore
 from serving.telemetry import Telemetry
 from serving.whole_models import WholeModels
@@ -52,8 +52,8 @@ class GatewayParts:
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     deciding: DecisionLimits = field(default_factory=DecisionLimits)
     whole: WholeModels | None = None
-    named: Recent[Learnware] = field(default_factory=Recent)
-    registered: Recent[Registered] = field(default_factory=Recent)
+    named: LookUps[Learnware] = field(default_factory=LookUps)
+    registered: LookUps[Registered] = field(default_factory=LookUps)
 
     @property
     def state(self) -> State:

@@ -12,7 +12,7 @@ State = tuple[int, int]
 """Revisions of catalogue and tasks: what was found is forgotten at this process's next write."""
 
 
-class Recent(Generic[Found]):
+class LookUps(Generic[Found]):
     """Look-ups by name. What is not found is not remembered."""
 
     def __init__(self) -> None:
