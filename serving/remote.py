@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 
 import aiohttp
@@ -123,7 +123,7 @@ class RemoteEngine(Engine):
         data = json.dumps(body).encode()
         headers = {"content-type": "application/json"} | onward_headers()
         try:
-            response = await self._client.post(f"v1/{route}", data=data, headers=headers, allow_redirects=False)
+            response = await self._send(self._client, route, data, headers)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             self._reached = False
             raise EngineUnreachable(f"the engine at {self.config.url} is not there: {_words(error)}") from error
@@ -138,6 +138,21 @@ class RemoteEngine(Engine):
         if response.status in REFUSALS and body.get("model") != self.base_model:
             return _unless_adapter_failed(answer, await answer.read(), str(body.get("model")))
         return answer
+
+    async def _send(
+        self, client: aiohttp.ClientSession, route: Route, data: bytes, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Sends a request, and once more if its connection broke: a server that closes idle ones is not down."""
+
+        def send() -> Awaitable[aiohttp.ClientResponse]:
+            return client.post(f"v1/{route}", data=data, headers=headers, allow_redirects=False)
+
+        try:
+            return await send()
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            return await send()
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:

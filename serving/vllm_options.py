@@ -88,6 +88,8 @@ def environment(config: VllmConfig, folder: Path) -> dict[str, str]:
             "VLLM_PLUGINS": PLUGIN,
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
             "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+            # A busy gateway may take a connection for fresh that vLLM is about to close, after 5 s by default.
+            "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "HF_HUB_OFFLINE": "1",
