@@ -25,6 +25,7 @@ class PromptMemory:
         self.catalogue = catalogue
         self._sketches: OrderedDict[str, Sketch] = OrderedDict()
         self._records: dict[str, Learnware] = {}
+        self._before: dict[str, Learnware] = {}
         self._read = (-1, 0.0)
         self._lock = threading.Lock()
 
@@ -34,7 +35,11 @@ class PromptMemory:
         missing = [id for id in ids if id not in records]
         if missing:
             # Into the dictionary taken before reading: a write meanwhile has put another in its place.
-            records.update({item.id: item for item in self.catalogue.get(missing)})
+            before = self._before
+            for item in self.catalogue.get(missing):
+                # Kept decisions hold records: an unchanged one stays one object, however often it is read.
+                old = before.get(item.id)
+                records[item.id] = old if old == item else item
         return [found for id in ids if (found := records.get(id)) is not None]
 
     def sketches(self, learnwares: Sequence[Learnware]) -> dict[str, Sketch]:
@@ -65,5 +70,5 @@ class PromptMemory:
             read, since = self._read
             stale = read != revision or now - since > RECORD_SECONDS or len(self._records) > MAX_RECORDS
             if stale:
-                self._records, self._read = {}, (revision, now)
+                self._before, self._records, self._read = self._records, {}, (revision, now)
             return self._records

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import Catalogue, CatalogueSettings, Entry, Learnware, open_catalogue
+from catalogue import Catalogue, CatalogueSettings, Entry, Learnware, Row, open_catalogue
 from retriever import prompt_memory
 from retriever.prompt_memory import PromptMemory
 
@@ -22,18 +22,18 @@ def catalogue(settings: CatalogueSettings, make_entry: MakeEntry, tmp_path: Path
 def count_reads(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Returns a list that gets the number of records, or files, of every reading."""
     reads = list[int]()
-    get, files = catalogue.get, catalogue._specification_files
+    get, fetch = catalogue.get, catalogue.fetch
 
     def counted_get(ids: Sequence[str]) -> list[Learnware]:
         reads.append(len(ids))
         return get(ids)
 
-    def counted_files(learnwares: Sequence[Learnware]) -> dict[str, bytes]:
-        reads.append(len(learnwares))
-        return files(learnwares)
+    def counted_fetch(ids: Sequence[str]) -> list[Row]:
+        reads.append(len(ids))
+        return fetch(ids)
 
     monkeypatch.setattr(catalogue, "get", counted_get)
-    monkeypatch.setattr(catalogue, "_specification_files", counted_files)
+    monkeypatch.setattr(catalogue, "fetch", counted_fetch)
     return reads
 
 
@@ -67,7 +67,8 @@ def test_other_processes_writes_are_seen_after_a_while(
 ) -> None:
     memory, id = PromptMemory(catalogue), make_entry(1).learnware.id
     memory.get([id])
-    catalogue._upsert([make_entry(1, status="retired")])
+    entry = make_entry(1, status="retired")
+    catalogue._write([Row(entry.learnware, entry.specification.to_bytes())])
     assert memory.get([id])[0].status == "published"
     monkeypatch.setattr(prompt_memory, "RECORD_SECONDS", -1.0)
     assert memory.get([id])[0].status == "retired"
@@ -78,3 +79,15 @@ def test_sketches_are_bounded(catalogue: Catalogue, monkeypatch: pytest.MonkeyPa
     memory = PromptMemory(catalogue)
     assert len(memory.sketches(list(catalogue.everything()))) == 6
     assert len(memory._sketches) == 2
+
+
+def test_a_record_that_did_not_change_stays_one_object(
+    catalogue: Catalogue, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_memory, "RECORD_SECONDS", -1.0)
+    memory, ids = PromptMemory(catalogue), [make_entry(seed).learnware.id for seed in range(2)]
+    first = memory.get(ids)
+    catalogue.upsert([make_entry(1, status="retired")])
+    again = memory.get(ids)
+    assert again[0] is first[0]
+    assert again[1].status == "retired"
