@@ -16,15 +16,11 @@ from specification.record import (
     MAX_SPECIFICATION_BYTES,
     Section,
     Specification,
-    read_parameters,
-    read_prompt_sketch,
-    read_reduced_set,
-    read_section,
-    read_sketches,
 )
 from specification.reduced_set import DEFAULT_SIZE, ReducedSet, reduce
 from specification.sentence_encoder import DEFAULT_ENCODER, SentenceEncoder
 from specification.sketch import SKETCH_VERSION, specify
+from specification.stored import StoredSpecification
 from specification.views import VIEWS, join_views, views_dimension
 from specification.whitening import Whitening
 
@@ -55,6 +51,7 @@ __all__ = [
     "Section",
     "SentenceEncoder",
     "Specification",
+    "StoredSpecification",
     "Tuning",
     "Whitening",
     "calibrate",
@@ -70,11 +67,6 @@ __all__ = [
     "p_values",
     "private_point",
     "read_examples",
-    "read_parameters",
-    "read_prompt_sketch",
-    "read_reduced_set",
-    "read_section",
-    "read_sketches",
     "reduce",
     "self_term",
     "specify",

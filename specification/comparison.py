@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specification.kernel import DEFAULT_GAMMA, Floats, gaussian
+from specification.kernel import DEFAULT_GAMMA, Floats
 from specification.reduced_set import ReducedSet
 
 Doubles = NDArray[np.float64]
+
+TOGETHER = 256
+"""Reduced sets whose self terms are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -46,35 +49,65 @@ class Comparison:
         return result
 
 
-def compare(task: ReducedSet, others: Sequence[ReducedSet], gamma: float = DEFAULT_GAMMA) -> Comparison:
+class Stack:
+    """Many reduced sets side by side, so that each comparison is one matrix product. ``points`` is [Σm, d]."""
+
+    def __init__(self, sets: Sequence[ReducedSet]) -> None:
+        self.sets = sets
+        self.points = np.concatenate([each.points for each in sets]) if sets else np.zeros((0, 1), np.float32)
+        self.weights = np.concatenate([each.weights for each in sets]) if sets else np.zeros(0, np.float32)
+        self.starts = np.cumsum([0] + [len(each) for each in sets[:-1]])
+        self._squares = (self.points**2).sum(axis=1)
+        self._own: dict[float, Doubles] = {}
+
+    def evaluate(self, points: Floats, gamma: float) -> Doubles:
+        """Returns μ_i(x) = Σβ_j k(x,z_j) of c reduced sets at n points, float32 [n, d]: float64 [n, c]."""
+        if not self.sets:
+            return np.zeros((len(points), 0))
+        squared = (points**2).sum(axis=1)[:, None] + self._squares - 2 * (points @ self.points.T)
+        kernel = np.exp(-gamma * np.maximum(squared, 0)).astype(np.float64)
+        kernel *= self.weights
+        values: Doubles = np.add.reduceat(kernel, self.starts, axis=1)
+        return values
+
+    def self_terms(self, gamma: float) -> Doubles:
+        """Returns ‖μ_i‖² of c reduced sets, float64 [c]; they are computed once."""
+        if gamma not in self._own:
+            self._own[gamma] = self._self_terms(gamma)
+        return self._own[gamma]
+
+    def _self_terms(self, gamma: float) -> Doubles:
+        terms = np.empty(len(self.sets))
+        by_size: dict[int, list[int]] = {}
+        for place, each in enumerate(self.sets):
+            by_size.setdefault(len(each), []).append(place)
+        for places in by_size.values():
+            for start in range(0, len(places), TOGETHER):
+                part = places[start : start + TOGETHER]
+                points = np.stack([self.sets[place].points for place in part])
+                weights = np.stack([self.sets[place].weights for place in part]).astype(np.float64)
+                squares, products = (points**2).sum(axis=2), np.matmul(points, points.transpose(0, 2, 1))
+                squared = squares[:, :, None] + squares[:, None, :] - 2 * products
+                kernel = np.exp(-gamma * np.maximum(squared, 0)).astype(np.float64)
+                terms[part] = np.einsum("ci,cij,cj->c", weights, kernel, weights)
+        return terms
+
+
+def compare(task: ReducedSet, others: "Sequence[ReducedSet] | Stack", gamma: float = DEFAULT_GAMMA) -> Comparison:
     """Compares one reduced set with many, exactly, in one matrix product."""
-    if not others:
-        return Comparison(np.zeros(0), np.zeros(0), self_term(task, gamma))
-    points = np.concatenate([other.points for other in others])
-    kernel = gaussian(points, task.points, gamma)
-    weighted = (kernel @ task.weights).astype(np.float64)
-    weighted *= np.concatenate([other.weights for other in others])
-    starts = np.cumsum([0] + [len(other) for other in others[:-1]])
-    cross = np.add.reduceat(weighted, starts)
-    own = np.array([self_term(other, gamma) for other in others])
-    return Comparison(cross, own, self_term(task, gamma))
+    stack = others if isinstance(others, Stack) else Stack(others)
+    cross = task.weights.astype(np.float64) @ stack.evaluate(task.points, gamma)
+    return Comparison(cross, stack.self_terms(gamma), self_term(task, gamma))
 
 
 def evaluate(points: Floats, others: Sequence[ReducedSet], gamma: float = DEFAULT_GAMMA) -> Doubles:
-    """Returns μ_i(x) = Σβ_j k(x,z_j) of c reduced sets at n points, float32 [n, d]: float64 [n, c]."""
-    if not others:
-        return np.zeros((len(points), 0))
-    kernel = gaussian(points, np.concatenate([other.points for other in others]), gamma).astype(np.float64)
-    kernel *= np.concatenate([other.weights for other in others])
-    starts = np.cumsum([0] + [len(other) for other in others[:-1]])
-    values: Doubles = np.add.reduceat(kernel, starts, axis=1)
-    return values
+    """Returns μ_i(x) of c reduced sets at n points, float32 [n, d]: float64 [n, c]; see ``Stack.evaluate``."""
+    return Stack(others).evaluate(points, gamma)
 
 
 def self_term(reduced: ReducedSet, gamma: float = DEFAULT_GAMMA) -> float:
     """Returns ‖μ‖² of a reduced set: the weighted double sum of its own kernel values."""
-    kernel = gaussian(reduced.points, reduced.points, gamma)
-    return float(reduced.weights.astype(np.float64) @ kernel.astype(np.float64) @ reduced.weights)
+    return float(Stack([reduced]).self_terms(gamma)[0])
 
 
 def mmd(left: ReducedSet, right: ReducedSet, gamma: float = DEFAULT_GAMMA) -> float:

@@ -30,13 +30,17 @@ class EncoderIdentity(BaseModel):
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     max_tokens: Annotated[int, Field(ge=1, le=10**9)]
 
+    @property
+    def _decisive(self) -> tuple[int, str, int]:
+        return self.dimension, self.weights_sha256, self.max_tokens
+
     def require(self, other: "EncoderIdentity") -> None:
         """Checks that vectors of the two encoders may be compared; the name is only a label.
 
         Raises:
             Incomparable: they differ in dimension, weights or token limit; both are named.
         """
-        if self.model_copy(update={"name": other.name}) != other:
+        if self._decisive != other._decisive:
             raise Incomparable(
                 f"made by encoder {other}, but {self} is in use here; "
                 "make the specification again with the encoder in use"

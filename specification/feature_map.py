@@ -5,6 +5,7 @@ blocks (Yu et al., "Orthogonal Random Features", NeurIPS 2016, eq. 4), so that �
 (Rahimi & Recht, NeurIPS 2007). Then ψ = Σβ_jφ(z_j) and ‖ψ_P - ψ_Q‖ ≈ MMD(P,Q).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from specification.kernel import DEFAULT_GAMMA, Floats
 from specification.reduced_set import ReducedSet
+
+BATCH = 256
 
 
 class FeatureMap(BaseModel):
@@ -23,17 +26,27 @@ class FeatureMap(BaseModel):
     kind: Literal["orthogonal_random"] = "orthogonal_random"
     version: Literal[1] = 1
     input_dimension: Annotated[int, Field(ge=1, le=65_535)]
-    dimension: Annotated[int, Field(ge=2, le=65_534, multiple_of=2)] = 1024
+    dimension: Annotated[int, Field(ge=2, le=65_534, multiple_of=2)] = 512
     gamma: Annotated[float, Field(gt=0)] = DEFAULT_GAMMA
     seed: Annotated[int, Field(ge=0)] = 0
 
-    def embed(self, reduced: ReducedSet) -> Floats:
-        """Returns ψ of a reduced set, float32 of shape [dimension]."""
-        phase = reduced.points @ _frequencies(self).T
-        scale = np.float32(1 / np.sqrt(self.dimension // 2))
-        features = np.concatenate([np.cos(phase), np.sin(phase)], axis=1) * scale
-        vector: Floats = (reduced.weights @ features).astype(np.float32)
-        return vector
+    def embed(self, sets: Sequence[ReducedSet]) -> Floats:
+        """Returns ψ of c reduced sets, whose weights may be any numbers: float32 [c, dimension]."""
+        vectors = np.empty((len(sets), self.dimension), dtype=np.float32)
+        for start in range(0, len(sets), BATCH):
+            part = sets[start : start + BATCH]
+            phase = np.concatenate([each.points for each in part]) @ _frequencies(self).T
+            phase_weights = np.concatenate([each.weights for each in part])[:, None] * self._scale
+            starts = np.cumsum([0] + [len(each) for each in part[:-1]])
+            half = self.dimension // 2
+            for place, wave in ((0, np.cos), (half, np.sin)):
+                weighted = wave(phase) * phase_weights
+                vectors[start : start + len(part), place : place + half] = np.add.reduceat(weighted, starts)
+        return vectors
+
+    @property
+    def _scale(self) -> np.float32:
+        return np.float32(1 / np.sqrt(self.dimension // 2))
 
 
 @lru_cache(maxsize=8)

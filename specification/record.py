@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import safetensors
@@ -41,6 +41,7 @@ TENSORS: dict[str, dict[str, str]] = {
     "parameters": {"vector": "F16"},
 }
 """The tensors of each section and their types."""
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 WEIGHT_TOLERANCE = 1e-3
 MAX_NORM = 1.01
 MAX_SAMPLE_SIZE = 10**9
@@ -129,7 +130,7 @@ class Specification:
         if len(data) > MAX_SPECIFICATION_BYTES:
             raise TooLarge(f"specification of {len(data)} bytes, the limit is {MAX_SPECIFICATION_BYTES}")
         document = _read_document(data)
-        tensors = _read_tensors(data, document.sections.model_dump(exclude_none=True).keys())
+        tensors = _read_tensors(data, [name for name in TENSORS if getattr(document.sections, name) is not None])
         found = _digest(document, tensors)
         if found != document.digest:
             raise InvalidSpecification(
@@ -139,7 +140,11 @@ class Specification:
         section = document.sections.text
         reduced = _checked_reduced_set(tensors, section)
         _check_privacy(document, reduced)
-        return cls(reduced, section, document.privacy, _prompt(document, tensors), _parameters(document, tensors))
+        prompt, parameters = _prompt(document, tensors), _parameters(document, tensors)
+        specification = cls(reduced, section, document.privacy, prompt, parameters)
+        # Known by now, and the dearest to find out.
+        vars(specification)["digest"] = found
+        return specification
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file so that a crash leaves either the old file or the new one."""
@@ -169,54 +174,6 @@ class Specification:
         }
 
 
-def read_reduced_set(data: bytes) -> ReducedSet:
-    """Reads only the reduced set of a file that was checked before it was stored."""
-    return _reduced_set(safetensors.numpy.load(data))
-
-
-def read_section(data: bytes) -> Section:
-    """Reads only what a file that was checked before it was stored says of its reduced set."""
-    return _read_document(data).sections.text
-
-
-def read_prompt_sketch(data: bytes) -> PromptSketch | None:
-    """Reads only the prompt sketch of a file that was checked before it was stored; None if it has none."""
-    return read_sketches(data).prompt
-
-
-class Sketches(NamedTuple):
-    """What a prompt is compared with."""
-
-    reduced: ReducedSet
-    prompt: PromptSketch | None
-    calibration: Calibration | None
-
-
-def read_sketches(data: bytes) -> Sketches:
-    """Reads what a prompt is compared with, of a file that was checked before it was stored, at one go."""
-    sections = _read_document(data).sections
-    tensors = safetensors.numpy.load(data)
-    prompt = (
-        None
-        if sections.prompt is None
-        else PromptSketch(tensors["prompt.points"].astype(np.float32), sections.prompt)
-    )
-    return Sketches(_reduced_set(tensors), prompt, sections.text.calibration)
-
-
-def read_parameters(data: bytes) -> ParameterVector | None:
-    """Reads only the parameter vector of a file that was checked before it was stored; None if it has none."""
-    section = _read_document(data).sections.parameters
-    if section is None:
-        return None
-    values = safetensors.numpy.load(data)["parameters.vector"]
-    return ParameterVector(values.astype(np.float32), section)
-
-
-def _reduced_set(tensors: Mapping[str, NDArray[Any]]) -> ReducedSet:
-    return ReducedSet(tensors["text.points"].astype(np.float32), tensors["text.weights"].astype(np.float32))
-
-
 def _prompt(document: Document, tensors: Mapping[str, NDArray[Any]]) -> PromptSketch | None:
     section = document.sections.prompt
     if section is None:
@@ -238,21 +195,27 @@ def _named(section: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
 
 def _read_document(data: bytes) -> Document:
     try:
-        (length,) = struct.unpack_from("<Q", data)
-        if length > MAX_HEADER_BYTES:
-            raise InvalidSpecification(f"specification: header of {length} bytes, limit {MAX_HEADER_BYTES}")
-        header = json.loads(data[8 : 8 + length])
-        text = header["__metadata__"][METADATA_KEY]
-    except (struct.error, ValueError, KeyError, TypeError, RecursionError):
-        raise InvalidSpecification(
-            "specification: truncated, or not a specification file; make it again with 'slmdock spec'"
-        ) from None
-    try:
-        return Document.model_validate_json(text)
+        return Document.model_validate_json(_read_text(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "metadata"
         raise InvalidSpecification(f"specification: field '{field}': {first['msg']}") from None
+
+
+def _read_text(data: bytes) -> str:
+    """The JSON document in a file's header."""
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        if length > MAX_HEADER_BYTES:
+            raise InvalidSpecification(f"specification: header of {length} bytes, limit {MAX_HEADER_BYTES}")
+        text = json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY]
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError):
+        text = None
+    if not isinstance(text, str):
+        raise InvalidSpecification(
+            "specification: truncated, or not a specification file; make it again with 'slmdock spec'"
+        )
+    return text
 
 
 def _read_tensors(data: bytes, sections: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -285,10 +248,13 @@ def _checked_reduced_set(tensors: Mapping[str, NDArray[Any]], section: Section) 
         raise InvalidSpecification(
             f"specification: {size} points for {section.sample_size} texts; at most half as many are allowed"
         )
-    if not np.isfinite(points).all() or float(np.linalg.norm(points, axis=1).max()) > MAX_NORM:
+    # NaN is within no limit, so that one pass over the numbers finds it too. Their squares cannot overflow.
+    if not float(np.vecdot(points, points).max()) <= MAX_NORM**2:
         raise InvalidSpecification("specification: 'text.points' holds NaN, Inf or points outside the unit ball")
-    total = float(weights.sum())
-    if not np.isfinite(weights).all() or (weights < 0).any() or abs(total - 1) > WEIGHT_TOLERANCE:
+    # Of so few numbers a list is faster.
+    values = weights.tolist()
+    total = sum(values)
+    if not (abs(total - 1) <= WEIGHT_TOLERANCE and min(values) >= 0):
         raise InvalidSpecification(
             f"specification: 'text.weights' must be non-negative and sum to 1, they sum to {total:.6g}"
         )
@@ -316,7 +282,7 @@ def _check_privacy(document: Document, reduced: ReducedSet) -> None:
 
 def _digest(document: Document, tensors: Mapping[str, NDArray[Any]]) -> str:
     fields = document.model_dump(mode="json", exclude={"digest"}, exclude_none=True)
-    total = hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
+    total = hashlib.sha256(CANONICAL.encode(fields).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         total.update(f"{name} {tensor.dtype.str} {list(tensor.shape)}".encode())

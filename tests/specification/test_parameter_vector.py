@@ -8,8 +8,8 @@ from specification import (
     ParameterVector,
     Recipe,
     Specification,
+    StoredSpecification,
     Tuning,
-    read_parameters,
 )
 from specification.errors import Incomparable, InvalidSpecification
 from specification.parameter_vector import MAX_PARAMETERS, PROJECTED, ParameterSection
@@ -28,10 +28,10 @@ def test_files_keep_the_vector_and_digests_cover_it() -> None:
     assert np.array_equal(again.parameters.values, vector.values)
     assert again.parameters.section == vector.section
     assert again.digest != make_specification(1).digest
-    alone = read_parameters(with_vector(vector))
+    alone = StoredSpecification(with_vector(vector)).parameters
     assert alone is not None
     assert alone.cosine(vector) == pytest.approx(1)
-    assert read_parameters(make_specification(1).to_bytes()) is None
+    assert StoredSpecification(make_specification(1).to_bytes()).parameters is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from specification import PromptSketch, SentenceEncoder, Specification, read_prompt_sketch, specify
+from specification import PromptSketch, SentenceEncoder, Specification, StoredSpecification, specify
 from specification.errors import InvalidSpecification
 from specification.prompt_sketch import PromptSection
 from tests.conftest import make_specification
@@ -35,10 +35,10 @@ def test_specify_adds_the_section_and_files_keep_it(encoder: SentenceEncoder) ->
     assert again.prompt is not None
     assert again.digest == made.digest
     assert np.array_equal(again.prompt.points, made.prompt.points)
-    alone = read_prompt_sketch(made.to_bytes())
+    alone = StoredSpecification(made.to_bytes()).prompt
     assert alone is not None
     assert alone.section == made.prompt.section
-    assert read_prompt_sketch(make_specification(1).to_bytes()) is None
+    assert StoredSpecification(make_specification(1).to_bytes()).prompt is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specification import MAX_SPECIFICATION_BYTES, Section, Specification, read_reduced_set
+from specification import MAX_SPECIFICATION_BYTES, Section, Specification, StoredSpecification
 from specification.errors import Incomparable, InvalidSpecification, TooLarge
 from specification.record import METADATA_KEY, _digest, _read_document, _read_tensors
 from tests.conftest import IDENTITY, make_specification
@@ -33,10 +34,12 @@ def test_comes_back_as_it_was(tmp_path: Path) -> None:
     specification.save(tmp_path / "s.safetensors")
     again = Specification.load(tmp_path / "s.safetensors")
     assert again.digest == specification.digest
+    # What was read with the file is what its content gives.
+    assert replace(again).digest == again.digest
     assert again.section == specification.section
     assert np.array_equal(again.reduced_set.points, specification.reduced_set.points)
     assert np.array_equal(again.reduced_set.weights, specification.reduced_set.weights)
-    fast = read_reduced_set(specification.to_bytes())
+    fast = StoredSpecification(specification.to_bytes()).reduced_set
     assert np.array_equal(fast.points, again.reduced_set.points)
 
 
