@@ -5,12 +5,14 @@
 
 from pathlib import Path
 
-from catalogue.address import ServerAddress
-from catalogue.contract import Catalogue, CatalogueSettings, Entry, Hit, Page
+from catalogue.address import ServerAddress, Sharding
+from catalogue.contract import Catalogue, CatalogueSettings, Hit, Page, Status
 from catalogue.edge import EdgeCatalogue
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match, Range, parse_filter
 from catalogue.learnware import Card, Learnware, is_id, parse_card
+from catalogue.plan import IndexPlan
 from catalogue.quality import Signal, join_signals
+from catalogue.row import Entry, Row
 from catalogue.schema import description_of
 
 __all__ = [
@@ -23,12 +25,16 @@ __all__ = [
     "Entry",
     "Filter",
     "Hit",
+    "IndexPlan",
     "Learnware",
     "Match",
     "Page",
     "Range",
+    "Row",
     "ServerAddress",
+    "Sharding",
     "Signal",
+    "Status",
     "description_of",
     "is_id",
     "join_signals",

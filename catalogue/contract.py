@@ -11,56 +11,74 @@ from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match
 from catalogue.keywords import Keywords, query_keywords
 from catalogue.learnware import NAME_PATTERN, Learnware
-from catalogue.schema import SPECIFICATION_VECTOR
+from catalogue.plan import IndexPlan
+from catalogue.row import Entry, Row, Vector
+from catalogue.schema import PROMPT_VECTOR
 from specification import (
     PROJECTED,
     EncoderIdentity,
     FeatureMap,
+    Progress,
     ReducedSet,
-    Section,
-    Specification,
-    read_reduced_set,
-    read_section,
+    StoredSpecification,
+    no_progress,
     views_dimension,
 )
 from specification.errors import InvalidInput, NotFound
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MAX_LIMIT = 10_000
 SCROLL_PAGE = 1000
-MAX_BATCH = 10_000
+BATCH = 256
+"""Rows written at once: an engine may hold Python's lock meanwhile."""
 MAX_FLOAT16 = 65504.0
 RRF_K = 60
 
-Vector = NDArray[np.float32]
 Part = TypeVar("Part")
 
 
 class CatalogueSettings(BaseModel):
-    """What a catalogue was created with; kept beside the points and read back with them.
+    """What a catalogue was made with; kept beside the points and read back with them.
 
-    ``feature_map`` turns reduced sets into the dense vectors stored here; ``encoder`` is the only encoder
-    whose specifications this catalogue takes; ``text_dimension`` is the length of a description's vector.
+    ``encoder`` is the only encoder whose specifications this catalogue takes, ``text_dimension`` the length of
+    a description's vector; ``plan`` says how the index in use was made and is searched.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     encoder: EncoderIdentity
-    feature_map: FeatureMap
     text_dimension: Annotated[int, Field(ge=1, le=65_535)]
+    plan: IndexPlan
 
     @classmethod
     def of(cls, encoder: EncoderIdentity) -> Self:
         """Returns the default settings for an encoder, which then reads specifications and descriptions."""
-        dimension = encoder.dimension
-        return cls(encoder=encoder, feature_map=FeatureMap(input_dimension=dimension), text_dimension=dimension)
+        plan = IndexPlan(feature_map=FeatureMap(input_dimension=encoder.dimension))
+        return cls(encoder=encoder, text_dimension=encoder.dimension, plan=plan)
+
+    def planned(self, plan: IndexPlan) -> Self:
+        """Returns the settings with another plan.
+
+        Raises:
+            InvalidInput: its feature map takes points of another dimension than the encoder's.
+        """
+        made_for, dimension = plan.feature_map.input_dimension, self.encoder.dimension
+        if made_for != dimension:
+            raise InvalidInput(
+                f"the plan's feature map takes {made_for}-d points, the encoder makes {dimension}-d"
+            )
+        return self.model_copy(update={"plan": plan})
+
+    @property
+    def feature_map(self) -> FeatureMap:
+        """The map from reduced sets to the vectors of the index."""
+        return self.plan.feature_map
 
     @property
     def prompt_dimension(self) -> int:
@@ -71,23 +89,6 @@ class CatalogueSettings(BaseModel):
     def parameter_dimension(self) -> int:
         """The length of projected parameter vectors."""
         return PROJECTED
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One learnware on its way in: record, specification, and the vectors to be searched.
-
-    ``vector`` is float32 of shape [feature_map.dimension]; ``text_vector`` float32 [text_dimension];
-    ``prompt_vector`` float32 [prompt_dimension] and ``parameter_vector`` float32 [parameter_dimension] are None
-    where the specification has no section for prompts or no parameters.
-    """
-
-    learnware: Learnware
-    specification: Specification
-    vector: Vector
-    text_vector: Vector
-    prompt_vector: Vector | None = None
-    parameter_vector: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,20 @@ class Page:
     next: str | None
 
 
+@dataclass(frozen=True)
+class Status:
+    """How a catalogue is kept: ``place`` is its folder, or the collection's name on the server.
+
+    ``fresh`` counts the writes that came after the index was made, which are searched one by one; ``bytes`` is
+    what the catalogue takes on disk. None where the engine does not tell.
+    """
+
+    engine: str
+    place: str
+    fresh: int | None
+    bytes: int | None
+
+
 class Catalogue(ABC):
     """Learnwares as points. Methods raise CatalogueError when the engine fails, never engine errors.
 
@@ -119,21 +134,48 @@ class Catalogue(ABC):
     revision: int = 0
 
     def upsert(self, entries: Sequence[Entry]) -> None:
-        """Adds or replaces learnwares by id; when it returns, they survive a crash.
+        """Adds or replaces learnwares by id; when it returns, they survive a crash and are found.
 
         Raises:
             InvalidInput: an entry fails a check; then none of the batch is written.
         """
         for entry in entries:
-            self._check(entry)
+            self.check(entry)
+        rows = [Row(entry.learnware, entry.specification.to_bytes(), entry.text_vector) for entry in entries]
         try:
-            for start in range(0, len(entries), MAX_BATCH):
-                self._upsert(entries[start : start + MAX_BATCH])
+            for start in range(0, len(rows), BATCH):
+                self._write(rows[start : start + BATCH])
+        finally:
+            self.revision += 1
+
+    def load(self, rows: Sequence[Row]) -> None:
+        """As ``upsert``, of rows whose files were checked, and many: they may be found only after ``settle``."""
+        try:
+            self._load(rows)
         finally:
             self.revision += 1
 
     @abstractmethod
-    def _upsert(self, entries: Sequence[Entry]) -> None: ...
+    def _write(self, rows: Sequence[Row]) -> None: ...
+
+    def _load(self, rows: Sequence[Row]) -> None:
+        for start in range(0, len(rows), BATCH):
+            self._write(rows[start : start + BATCH])
+
+    def settle(self, progress: Progress = no_progress) -> None:  # noqa: B027 - servers do so by themselves
+        """Makes the index of everything that is in, which may take minutes. Until then searches may be slow."""
+
+    @abstractmethod
+    def rebuild(self, plan: IndexPlan, progress: Progress = no_progress) -> None:
+        """Makes an index by ``plan`` beside the one in use, in whose place it is then put at once.
+
+        Searches and writes through this object go on meanwhile: each search is answered by one of the two
+        indexes with the map that this one was made with, and what is written is in the new one too.
+
+        Raises:
+            InvalidInput: the plan is for another encoder's points.
+            CatalogueError: the new index could not be made; the old one stays in use.
+        """
 
     def delete(self, ids: Sequence[str]) -> int:
         """Removes learnwares; returns how many were there."""
@@ -150,6 +192,10 @@ class Catalogue(ABC):
         """Returns the records of ``ids`` in that order; ids that are not there are left out."""
 
     @abstractmethod
+    def fetch(self, ids: Sequence[str]) -> list[Row]:
+        """As ``get``, with specification files: each record with its own, whatever is written meanwhile."""
+
+    @abstractmethod
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
         """Returns up to ``limit`` records in order of id, behind the id ``after``."""
 
@@ -164,6 +210,17 @@ class Catalogue(ABC):
             after = page.next
 
     @abstractmethod
+    def rows(self, batch: int = BATCH) -> Iterator[list[Row]]:
+        """Yields all rows in lists of up to ``batch``, in any order.
+
+        What is written meanwhile may come, come twice, or not.
+        """
+
+    @abstractmethod
+    def status(self) -> Status:
+        """Tells how the catalogue is kept."""
+
+    @abstractmethod
     def count(self, where: Filter = EVERYTHING) -> int:
         """Returns how many records pass the filter, exactly."""
 
@@ -176,19 +233,32 @@ class Catalogue(ABC):
         """
 
     @abstractmethod
+    def nearest_task(
+        self, task: ReducedSet, limit: int, where: Filter = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
+        """Returns the learnwares nearest to a task by the feature map of the index in use, ties broken by id.
+
+        The weights of ``task`` may be any numbers. ``score`` approximates the MMD. ``exact`` compares with every
+        vector; otherwise the engine's index answers.
+        """
+
+    def near_task(self, task: ReducedSet, limit: int, where: Filter = EVERYTHING) -> list[Row]:
+        """Returns the rows of what ``nearest_task`` finds, in that order."""
+        return self.fetch([hit.id for hit in self.nearest_task(task, limit, where)])
+
+    @abstractmethod
     def nearest(
         self,
         vector: Vector,
         limit: int,
         where: Filter = EVERYTHING,
         exact: bool = False,
-        using: str = SPECIFICATION_VECTOR,
+        using: str = PROMPT_VECTOR,
     ) -> list[Hit]:
         """Returns the points nearest to ``vector`` in one of the vector spaces, ties broken by id.
 
-        ``using`` names the space, ``SPECIFICATION_VECTOR``, ``PROMPT_VECTOR`` or ``PARAMETER_VECTOR``; points
-        without a vector in it are not found. ``score`` is the Euclidean distance. ``exact`` scans everything;
-        otherwise the engine's index answers.
+        ``using`` names the space, ``PROMPT_VECTOR`` or ``PARAMETER_VECTOR``; points without a vector in it are not
+        found. ``score`` is the Euclidean distance. ``exact`` as in ``nearest_task``.
         """
 
     @abstractmethod
@@ -216,39 +286,41 @@ class Catalogue(ABC):
         best = sorted(fused.items(), key=lambda item: (-item[1], item[0]))
         return [Hit(id, score) for id, score in best[:limit]]
 
-    @abstractmethod
-    def _specification_files(self, learnwares: Sequence[Learnware]) -> dict[str, bytes]:
-        """Files by id, without those that are gone or belong to another state of the record."""
-
     def specification_file(self, learnware: Learnware) -> bytes:
         """Returns the specification file of a record that was read from here.
 
         Raises:
             NotFound: the learnware was removed or got a new specification meanwhile.
         """
-        found = self._specification_files([learnware])
+        found = self.read_files([learnware], bytes)
         if not found:
             raise NotFound(f"learnware {learnware.name}: removed or specified anew meanwhile; ask again")
         return found[learnware.id]
 
     def reduced_sets(self, learnwares: Sequence[Learnware]) -> dict[str, ReducedSet]:
-        """Returns the reduced sets of records that were read from here, by id, for an exact rerank.
+        """Returns the reduced sets of records that were read from here, by id.
 
         Learnwares that were removed or got a new specification meanwhile are left out.
         """
-        return self.read_files(learnwares, read_reduced_set)
+        stored = self.read_files(learnwares, StoredSpecification)
+        return {id: each.reduced_set for id, each in stored.items()}
 
     def read_files(self, learnwares: Sequence[Learnware], read: Callable[[bytes], Part]) -> dict[str, Part]:
         """Returns by id what ``read`` makes of the specification files, left out as in ``reduced_sets``."""
-        return {id: read(file) for id, file in self._specification_files(learnwares).items()}
-
-    def sections(self, learnwares: Sequence[Learnware]) -> dict[str, Section]:
-        """Returns what is known of the reduced sets of ``learnwares``, by id; the rest as ``reduced_sets``."""
-        return {id: read_section(file) for id, file in self._specification_files(learnwares).items()}
+        digests = {item.id: item.specification_digest for item in learnwares}
+        return {
+            row.learnware.id: read(row.file)
+            for row in self.fetch(list(digests))
+            if row.learnware.specification_digest == digests[row.learnware.id]
+        }
 
     @abstractmethod
     def close(self) -> None:
         """Lets go of the engine. Safe to call twice."""
+
+    @abstractmethod
+    def versions(self, names: Sequence[str]) -> dict[str, int]:
+        """Returns the highest version of each of those names that are there."""
 
     def named(self, name: str) -> Learnware | None:
         """Returns the newest published learnware of that name."""
@@ -264,20 +336,18 @@ class Catalogue(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(self, entry: Entry) -> None:
-        """Everything that would poison an engine is refused here, since engines take it in silence."""
+    def check(self, entry: Entry) -> None:
+        """Refuses everything that would poison an engine, since engines take it in silence.
+
+        Raises:
+            InvalidInput: record, specification or text vector do not belong together, or not here.
+        """
         name = entry.learnware.name
         entry.specification.require_encoder(self.settings.encoder)
         if entry.learnware.specification_digest != entry.specification.digest:
             raise InvalidInput(f"learnware {name}: record and specification have different digests")
-        for label, vector, length in (
-            ("vector", entry.vector, self.settings.feature_map.dimension),
-            ("text_vector", entry.text_vector, self.settings.text_dimension),
-            ("prompt_vector", entry.prompt_vector, self.settings.prompt_dimension),
-            ("parameter_vector", entry.parameter_vector, self.settings.parameter_dimension),
-        ):
-            if vector is not None:
-                _check_vector(f"learnware {name}: {label}", vector, length)
+        if entry.text_vector is not None:
+            _check_vector(f"learnware {name}: text_vector", entry.text_vector, self.settings.text_dimension)
 
 
 def _check_vector(label: str, vector: Vector, length: int) -> None:

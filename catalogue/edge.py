@@ -1,53 +1,70 @@
 """The embedded engine: Qdrant Edge in this process, one folder, one process at a time.
 
-Specification files lie in SQLite beside the shard, keyed by their digest: fetching them from the engine is
-sixty times slower. A record names its digest, so a crash between the two writes leaves the old pair.
+``ledger.sqlite`` is what the catalogue knows (``catalogue.ledger``); an index (``catalogue.edge_index``) is made
+from it and searched. A write goes to the ledger, which makes it durable, and then to the index, where fresh points
+are answered exactly, by brute force. When there are many of them another process makes the next index from the
+ledger (``catalogue.build``), since building graphs would stop this one; what was written meanwhile is added to it,
+and it takes the old one's place at once. So an index with another feature map is made too.
 """
 
-import contextlib
-import fcntl
-import json
-import os
+import logging
 import shutil
-import sqlite3
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
+from uuid import uuid4
 
-import qdrant_edge as edge
-from pydantic import ValidationError
+from qdrant_edge import SparseVector
 
-from catalogue.contract import SCHEMA_VERSION, Catalogue, CatalogueSettings, Entry, Hit, Page, Vector
-from catalogue.filters import EVERYTHING, Filter, Match
-from catalogue.keywords import Keywords, document_keywords
-from catalogue.learnware import Learnware, describe
+from catalogue.build import LEDGER, Build
+from catalogue.contract import BATCH, Catalogue, CatalogueSettings, Hit, Page, Status
+from catalogue.edge_folder import INDEX, State, prepare, require_space, size_of, take, write_state
+from catalogue.edge_index import EdgeIndex, engine_errors
+from catalogue.filters import EVERYTHING, Filter
+from catalogue.keywords import Keywords
+from catalogue.learnware import Learnware, is_id
+from catalogue.ledger import Ledger, key_of
+from catalogue.plan import IndexPlan
+from catalogue.row import Row, Vector
 from catalogue.schema import (
-    INDEXES,
     KEYWORD_VECTOR,
-    PARAMETER_VECTOR,
     PROMPT_VECTOR,
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
-    description_of,
-    point_id,
-    read_record,
     require_keyword_field,
 )
-from specification.errors import CatalogueError, CatalogueFormat, CatalogueLocked, NotFound
-from specification.files import write_atomically
+from specification import Progress, ReducedSet, no_progress
+from specification.errors import (
+    CatalogueError,
+    DockError,
+    InvalidInput,
+)
 
-SETTINGS_FILE = "catalogue.json"
-FILES = "specifications.sqlite"
+FRESH = 20_000
+"""Fresh points that brute force answers in two milliseconds or so; from there on a new index is made."""
+PAUSE_SECONDS = 30.0
+"""From one try to make a new index in the background to the next."""
+GROWTH = 0.1
+"""A large index is made anew when this part of it is fresh."""
+
+log = logging.getLogger(__name__)
 
 
 class EdgeCatalogue(Catalogue):
     """See ``Catalogue``. Open one with ``EdgeCatalogue.open``."""
 
-    def __init__(self, folder: Path, settings: CatalogueSettings, lock: TextIO) -> None:
-        self.settings = settings
+    def __init__(self, folder: Path, state: State, lock: TextIO) -> None:
+        self.settings = state.settings
+        self.folder = folder
         self._lock = lock
-        self._shard: edge.EdgeShard | None = _open_shard(folder / "shard")
-        self._files = _open_files(folder, "rw")
+        self._ledger = Ledger(folder / LEDGER)
+        self._changing = threading.RLock()
+        self._build: Build | None = None
+        self._next_try = 0.0
+        self._index: EdgeIndex | None = None
+        self._open_index(state.index)
 
     @classmethod
     def open(cls, folder: Path, settings: CatalogueSettings | None = None) -> "EdgeCatalogue":
@@ -68,67 +85,183 @@ class EdgeCatalogue(Catalogue):
                 f"catalogue folder {folder} cannot be written ({error.strerror}); choose another with --dock"
             ) from None
         try:
-            _take(lock, folder)
-            with _engine_errors("open", folder):
-                return cls(folder, _prepare(folder, settings), lock)
+            take(lock, folder)
+            with engine_errors("open", folder):
+                return cls(folder, prepare(folder, settings), lock)
         except BaseException:
             lock.close()
             raise
 
     def close(self) -> None:
-        if self._shard is not None:
-            with _engine_errors("close"):
-                self._shard.close()
-            self._shard = None
-            self._files.close()
-            self._lock.close()
+        with self._changing:
+            build, self._build = self._build, None
+            index, self._index = self._index, None
+            if build is not None:
+                build.stop()
+            if index is not None:
+                with engine_errors("close"):
+                    index.close()
+                    self._ledger.forget(index.applied)
+                    self._ledger.close()
+                self._lock.close()
 
-    def _upsert(self, entries: Sequence[Entry]) -> None:
-        replaced = {old.specification_digest for old in self.get([entry.learnware.id for entry in entries])}
-        files = [(entry.specification.digest, entry.specification.to_bytes()) for entry in entries]
-        points = [_point(entry) for entry in entries]
-        with _engine_errors("write"):
-            with self._files:
-                self._files.executemany("INSERT OR IGNORE INTO specification VALUES (?, ?)", files)
-            self._engine.update(edge.UpdateOperation.upsert_points(points))
-            self._engine.flush()
-            self._drop_files(replaced - {digest for digest, _ in files})
+    def _write(self, rows: Sequence[Row]) -> None:
+        require_space(self.folder)
+        with self._changing, engine_errors("write"):
+            index = self._engine
+            self._ledger.put(rows)
+            self._catch_up(index)
+        self._look_after(index)
+
+    def _load(self, rows: Sequence[Row]) -> None:
+        """Writes to the ledger alone: ``settle``, or whoever opens the catalogue next, sees to the index."""
+        require_space(self.folder)
+        with self._changing, engine_errors("write"):
+            self._ledger.put(rows)
 
     def _delete(self, ids: Sequence[str]) -> int:
-        found = self.get(ids)
-        with _engine_errors("delete"):
-            self._engine.update(edge.UpdateOperation.delete_points([point_id(item.id) for item in found]))
-            self._engine.flush()
-            self._drop_files({item.specification_digest for item in found})
-        return len(found)
+        with self._changing, engine_errors("delete"):
+            index = self._engine
+            found = list(self._ledger.ids([key_of(_checked(id)) for id in ids]))
+            if found:
+                self._ledger.remove(found)
+                self._catch_up(index)
+            return len(found)
+
+    def settle(self, progress: Progress = no_progress) -> None:
+        """Brings the index up to date, by a new one where many learnwares are missing in it or fresh."""
+        with engine_errors("bring its index up to date"):
+            if self._ledger.last - self._engine.made >= FRESH:
+                self.rebuild(self.settings.plan, progress)
+            with self._changing:
+                self._catch_up(self._engine)
+
+    def rebuild(self, plan: IndexPlan, progress: Progress = no_progress) -> None:
+        """See ``Catalogue.rebuild``; another process makes it from the ledger."""
+        settings = self.settings.planned(plan)
+        with self._changing, engine_errors("make an index"):
+            require_space(self.folder, size_of(self._engine.folder))
+            if self._build is not None:
+                self._build.stop()
+            build = self._build = Build(self.folder, f"{INDEX}{uuid4().hex[:8]}", settings)
+        try:
+            build.wait(progress)
+            with engine_errors("take its new index into use"):
+                self._switch(EdgeIndex(build.index, plan), settings)
+        finally:
+            with self._changing:
+                if self._build is build:
+                    self._build = None
+
+    def _switch(self, new: EdgeIndex, settings: CatalogueSettings) -> None:
+        while self._ledger.last - new.applied > BATCH and self._index is not None:
+            self._catch_up(new, BATCH)
+        with self._changing:
+            old = self._engine
+            self._catch_up(new)
+            new.flush()
+            write_state(self.folder, State(settings=settings, index=new.folder.name))
+            self._index, self.settings = new, settings
+            self.revision += 1
+        old.retire()
+
+    def _catch_up(self, index: EdgeIndex, most: int | None = None) -> None:
+        """Applies what the ledger has and the index has not, up to ``most`` changes."""
+        while changes := self._ledger.changes(index.applied, BATCH):
+            index.apply(changes)
+            if most is not None:
+                break
+
+    def _look_after(self, index: EdgeIndex) -> None:
+        """Has the next index made, in the background, when too much of this one is fresh."""
+        fresh = index.applied - index.made
+        if fresh < FRESH or self._build is not None or time.monotonic() < self._next_try:
+            return
+        if fresh < GROWTH * index.count(EVERYTHING):
+            return
+        self._next_try = time.monotonic() + PAUSE_SECONDS
+        threading.Thread(target=self._rebuild_quietly, name="index", daemon=True).start()
+
+    def _rebuild_quietly(self) -> None:
+        try:
+            self.rebuild(self.settings.plan)
+        except DockError as error:
+            if self._index is not None:
+                log.error("no new index could be made, the old one stays in use: %s", error)
+
+    def _open_index(self, name: str) -> None:
+        """Opens the index in use, makes it anew from the ledger if it is damaged, and sweeps what others left."""
+        for folder in self.folder.glob(f"{INDEX}*"):
+            if folder.name != name:
+                shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with engine_errors("open its index"):
+                self._index = EdgeIndex(self.folder / name, self.settings.plan)
+        except CatalogueError as error:
+            log.error("%s; it is made anew from the ledger", error)
+            EdgeIndex.create(self.folder / name, self.settings)
+            self._index = EdgeIndex(self.folder / name, self.settings.plan)
+        self.settle()
 
     def get(self, ids: Sequence[str]) -> list[Learnware]:
-        with _engine_errors("read"):
-            records = self._engine.retrieve([point_id(id) for id in ids], True, False)
-        found = {item.id: item for item in (read_record(record.payload) for record in records)}
-        return [found[id] for id in ids if id in found]
+        with engine_errors("read"):
+            records = self._ledger.records([key_of(_checked(id)) for id in ids])
+        return [item for id in ids if (item := records.get(key_of(id))) is not None and item.id == id]
+
+    def fetch(self, ids: Sequence[str]) -> list[Row]:
+        with engine_errors("read"):
+            rows = self._ledger.rows([key_of(_checked(id)) for id in ids])
+        return [row for id in ids if (row := rows.get(key_of(id))) is not None and row.learnware.id == id]
+
+    def versions(self, names: Sequence[str]) -> dict[str, int]:
+        with engine_errors("read"):
+            found: dict[str, int] = {}
+            for item in self._ledger.named(names):
+                found[item.name] = max(item.version, found.get(item.name, 0))
+            return found
 
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
-        # One point more than asked for: the point `after` itself comes first and is passed over.
-        request = edge.ScrollRequest(
-            offset=point_id(after) if after else None, limit=limit + 2, filter=_filter(where),
-            with_payload=True, with_vector=False,
-        )  # fmt: skip
-        with _engine_errors("list"):
-            records, _ = self._engine.scroll(request)
-        items = [item for item in (read_record(record.payload) for record in records) if item.id != after]
-        return Page(tuple(items[:limit]), items[limit - 1].id if len(items) > limit else None)
+        with engine_errors("list"):
+            keys = self._engine.scroll(where, limit + 1, key_of(_checked(after)) if after else None)
+            records = self._ledger.records(keys)
+        items = [records[key] for key in keys[:limit] if key in records]
+        return Page(tuple(items), items[-1].id if items and len(keys) > limit else None)
+
+    def rows(self, batch: int = BATCH) -> Iterator[list[Row]]:
+        with engine_errors("read"):
+            last = 0
+            while changes := self._ledger.changes(last, batch):
+                last = changes[-1].number
+                if found := [change.row for change in changes if change.row is not None]:
+                    yield found
+
+    def status(self) -> Status:
+        index = self._engine
+        with engine_errors("be measured"):
+            return Status("Qdrant Edge", str(self.folder), index.applied - index.made, size_of(self.folder))
 
     def count(self, where: Filter = EVERYTHING) -> int:
-        with _engine_errors("count"):
-            return self._engine.count(edge.CountRequest(exact=True, filter=_filter(where)))
+        with engine_errors("count"):
+            return self._engine.count(where)
 
     def facets(self, field: str, where: Filter = EVERYTHING, limit: int = 100) -> dict[str, int]:
         require_keyword_field(field)
-        with _engine_errors("count facets"):
-            hits = self._engine.facet(edge.FacetRequest(field, limit, True, _filter(where))).hits
-        counts = {str(hit.value): hit.count for hit in hits}
+        with engine_errors("count facets"):
+            counts = self._engine.facets(field, where, limit)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def nearest_task(
+        self, task: ReducedSet, limit: int, where: Filter = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
+        index = self._engine
+        return _nearest_first(self._query(index, SPECIFICATION_VECTOR, _mapped(index, task), limit, where, exact))
+
+    def near_task(self, task: ReducedSet, limit: int, where: Filter = EVERYTHING) -> list[Row]:
+        index = self._engine
+        with engine_errors("search"):
+            keys = [key for key, _ in index.query(SPECIFICATION_VECTOR, _mapped(index, task), limit, where)]
+            rows = self._ledger.rows(keys)
+        return [rows[key] for key in keys if key in rows]
 
     def nearest(
         self,
@@ -136,173 +269,51 @@ class EdgeCatalogue(Catalogue):
         limit: int,
         where: Filter = EVERYTHING,
         exact: bool = False,
-        using: str = SPECIFICATION_VECTOR,
+        using: str = PROMPT_VECTOR,
     ) -> list[Hit]:
-        hits = self._query(edge.Query.Nearest(vector.tolist(), using=using), limit, where, exact)
-        return sorted(hits, key=lambda hit: (hit.score, hit.id))
+        return _nearest_first(self._query(self._engine, using, vector.tolist(), limit, where, exact))
 
     def _nearest_text(self, vector: Vector, limit: int, where: Filter) -> list[Hit]:
-        hits = self._query(edge.Query.Nearest(vector.tolist(), using=TEXT_VECTOR), limit, where)
+        hits = self._query(self._engine, TEXT_VECTOR, vector.tolist(), limit, where)
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def _nearest_keywords(self, keywords: Keywords, limit: int, where: Filter) -> list[Hit]:
-        vector = edge.SparseVector(keywords.indices, keywords.values)
-        hits = self._query(edge.Query.Nearest(vector, using=KEYWORD_VECTOR), limit, where)
+        vector = SparseVector(keywords.indices, keywords.values)
+        hits = self._query(self._engine, KEYWORD_VECTOR, vector, limit, where)
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
-    def _specification_files(self, learnwares: Sequence[Learnware]) -> dict[str, bytes]:
-        found = {}
-        query = "SELECT file FROM specification WHERE digest = ?"
-        with _engine_errors("read a specification"):
-            for item in learnwares:
-                row = self._files.execute(query, (item.specification_digest,)).fetchone()
-                if row is not None:
-                    found[item.id] = bytes(row[0])
-        return found
+    def _query(
+        self,
+        index: EdgeIndex,
+        using: str,
+        vector: list[float] | SparseVector,
+        limit: int,
+        where: Filter,
+        exact: bool = False,
+    ) -> list[Hit]:
+        with engine_errors("search"):
+            found = index.query(using, vector, limit, where, exact)
+            ids = self._ledger.ids([key for key, _ in found])
+        return [Hit(ids[key], score) for key, score in found if key in ids]
 
     @property
-    def _engine(self) -> edge.EdgeShard:
-        if self._shard is None:
+    def _engine(self) -> EdgeIndex:
+        if self._index is None:
             raise CatalogueError("the catalogue is closed")
-        return self._shard
-
-    def _query(self, query: edge.Query, limit: int, where: Filter, exact: bool = False) -> list[Hit]:
-        request = edge.QueryRequest(
-            limit=limit, query=query, filter=_filter(where), params=edge.SearchParams(exact=exact),
-            with_payload=["id"], with_vector=False,
-        )  # fmt: skip
-        with _engine_errors("search"):
-            points = self._engine.query(request)
-        return [Hit((point.payload or {})["id"], point.score) for point in points]
-
-    def _drop_files(self, digests: set[str]) -> None:
-        """Deletes specification files that no record names any longer."""
-        unused = [(digest,) for digest in digests if not self._names(digest)]
-        with self._files:
-            self._files.executemany("DELETE FROM specification WHERE digest = ?", unused)
-
-    def _names(self, digest: str) -> bool:
-        condition = edge.FieldCondition(key="specification_digest", match=edge.MatchValue(digest))
-        return self._engine.count(edge.CountRequest(exact=True, filter=edge.Filter(must=[condition]))) > 0
+        return self._index
 
 
-@contextlib.contextmanager
-def _engine_errors(deed: str, folder: Path | None = None) -> Iterator[None]:
-    """Maps whatever the engine or SQLite raises, its panics too, to CatalogueError."""
-    where = f" {folder}" if folder else ""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise CatalogueError(f"the catalogue{where} cannot {deed}: {error}") from None
-    except BaseException as error:
-        # Engine errors are plain Exceptions; its panics derive from BaseException and are private to it.
-        if type(error) is not Exception and type(error).__name__ != "PanicException":
-            raise
-        raise CatalogueError(f"the catalogue{where} cannot {deed}: the engine says: {error}") from None
+def _mapped(index: EdgeIndex, task: ReducedSet) -> list[float]:
+    """A task by the map of the index that is then searched, whichever takes its place meanwhile."""
+    vector: list[float] = index.plan.feature_map.embed([task])[0].tolist()
+    return vector
 
 
-def _take(lock: TextIO, folder: Path) -> None:
-    """Takes the folder's lock. The engine has one too, but its failed second open damages the first."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        raise CatalogueLocked(
-            f"catalogue {folder} is held by {holder}; stop it, or go through its HTTP API with --url"
-        ) from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
+def _nearest_first(hits: list[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda hit: (hit.score, hit.id))
 
 
-def _prepare(folder: Path, settings: CatalogueSettings | None) -> CatalogueSettings:
-    """Reads the folder's settings; makes shard and settings, the settings last, where there are none."""
-    file = folder / SETTINGS_FILE
-    if file.exists():
-        return _read_settings(file, settings)
-    if settings is None:
-        raise NotFound(f"no catalogue in {folder} yet; fill it with 'slmdock submit' or 'slmdock ingest'")
-    shutil.rmtree(folder / "shard", ignore_errors=True)
-    (folder / "shard").mkdir()
-    shard = edge.EdgeShard.create(str(folder / "shard"), _config(settings))
-    for name, kind in INDEXES.items():
-        shard.update(edge.UpdateOperation.create_field_index(name, getattr(edge.PayloadSchemaType, kind)))
-    shard.flush()
-    shard.close()
-    (folder / FILES).unlink(missing_ok=True)
-    with contextlib.closing(_open_files(folder, "rwc")) as files:
-        files.execute("CREATE TABLE specification (digest TEXT PRIMARY KEY, file BLOB)")
-    write_atomically(file, settings.model_dump_json(indent=2).encode())
-    return settings
-
-
-def _read_settings(file: Path, wanted: CatalogueSettings | None) -> CatalogueSettings:
-    try:
-        text = file.read_text()
-        version = json.loads(text).get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise CatalogueFormat(
-                f"catalogue {file.parent} has format version {version}, this program reads {SCHEMA_VERSION}; "
-                "ingest the learnwares into a new folder"
-            )
-        found = CatalogueSettings.model_validate_json(text)
-    except ValidationError as error:
-        raise CatalogueFormat(f"catalogue {file.parent}: {SETTINGS_FILE}: {describe(error)}") from None
-    except (ValueError, AttributeError) as error:
-        raise CatalogueFormat(f"catalogue {file.parent}: {SETTINGS_FILE} is damaged ({error})") from None
-    if wanted is not None:
-        wanted.encoder.require(found.encoder)
-    return found
-
-
-def _config(settings: CatalogueSettings) -> edge.EdgeConfig:
-    return edge.EdgeConfig(
-        vectors={
-            SPECIFICATION_VECTOR: edge.EdgeVectorParams(settings.feature_map.dimension, edge.Distance.Euclid),
-            PROMPT_VECTOR: edge.EdgeVectorParams(settings.prompt_dimension, edge.Distance.Euclid),
-            PARAMETER_VECTOR: edge.EdgeVectorParams(settings.parameter_dimension, edge.Distance.Euclid),
-            TEXT_VECTOR: edge.EdgeVectorParams(settings.text_dimension, edge.Distance.Cosine),
-        },
-        sparse_vectors={KEYWORD_VECTOR: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-        wal_enabled=True,
-    )
-
-
-def _open_files(folder: Path, mode: str) -> sqlite3.Connection:
-    """Opens the specification files; mode "rw" fails where they are gone, instead of beginning anew."""
-    uri = f"{(folder / FILES).absolute().as_uri()}?mode={mode}"
-    files = sqlite3.connect(uri, uri=True, check_same_thread=False)
-    files.execute("PRAGMA journal_mode=WAL")
-    files.execute("PRAGMA synchronous=FULL")
-    return files
-
-
-def _open_shard(folder: Path) -> edge.EdgeShard:
-    # A killed optimiser leaves this behind; the engine never reads it again.
-    shutil.rmtree(folder / "temp_segments", ignore_errors=True)
-    return edge.EdgeShard.load(str(folder))
-
-
-def _point(entry: Entry) -> edge.Point:
-    keywords = document_keywords(description_of(entry.learnware))
-    vectors = {
-        SPECIFICATION_VECTOR: entry.vector.tolist(),
-        TEXT_VECTOR: entry.text_vector.tolist(),
-        KEYWORD_VECTOR: edge.SparseVector(keywords.indices, keywords.values),
-    }
-    if entry.prompt_vector is not None:
-        vectors[PROMPT_VECTOR] = entry.prompt_vector.tolist()
-    if entry.parameter_vector is not None:
-        vectors[PARAMETER_VECTOR] = entry.parameter_vector.tolist()
-    return edge.Point(point_id(entry.learnware.id), vectors, entry.learnware.model_dump(mode="json"))
-
-
-def _filter(where: Filter) -> edge.Filter | None:
-    conditions = [
-        edge.FieldCondition(key=item.field, match=edge.MatchAny(list(item.values)))
-        if isinstance(item, Match)
-        else edge.FieldCondition(key=item.field, range=edge.RangeFloat(gte=item.at_least, lte=item.at_most))
-        for item in where.conditions
-    ]
-    return edge.Filter(must=list(conditions)) if conditions else None
+def _checked(id: str) -> str:
+    if not is_id(id):
+        raise InvalidInput(f"{id[:80]!r} is no learnware id; an id has 64 lower-case hex digits")
+    return id

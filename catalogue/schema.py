@@ -14,10 +14,10 @@ PROMPT_VECTOR = "prompt"
 PARAMETER_VECTOR = "parameters"
 TEXT_VECTOR = "text"
 KEYWORD_VECTOR = "keywords"
-INDEXES = {
-    **dict.fromkeys((*KEYWORD_FIELDS, "specification_digest"), "Keyword"),
-    **dict.fromkeys(NUMBER_FIELDS, "Integer"),
-}
+OPTIONAL_VECTORS = (PROMPT_VECTOR, PARAMETER_VECTOR, TEXT_VECTOR)
+INDEXED_FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS)
+GRAPH_FIELDS = ("domain", "task_type", "base_model", "licence", "languages", "tags")
+"""Fields whose values get links of their own in the graphs, so that filters by them find near points fast."""
 
 
 def point_id(id: str) -> str:
@@ -35,6 +35,14 @@ def read_record(payload: object) -> Learnware:
     """
     try:
         return Learnware.model_validate(payload)
+    except ValidationError as error:
+        raise CatalogueError(f"the catalogue holds a damaged record: {describe(error)}") from None
+
+
+def read_json(text: str) -> Learnware:
+    """As ``read_record``, from JSON."""
+    try:
+        return Learnware.model_validate_json(text)
     except ValidationError as error:
         raise CatalogueError(f"the catalogue holds a damaged record: {describe(error)}") from None
 

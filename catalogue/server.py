@@ -1,166 +1,284 @@
 """The server engine: a Qdrant server or cluster by URL, through qdrant-client.
 
-A learnware's specification file travels in its point's payload, so that one upsert is atomic.
+What is asked goes to the collection in use by its own name, with the settings it was made with: another process
+that puts a new one in its place is noticed by the old one's absence.
 """
 
-import base64
-from collections.abc import Iterator, Sequence
+import contextlib
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import TypeVar
 
-from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from catalogue.address import ServerAddress
-from catalogue.contract import SCHEMA_VERSION, Catalogue, CatalogueSettings, Entry, Hit, Page, Vector
+from catalogue.address import KEY_VARIABLE, ServerAddress, Sharding
+from catalogue.contract import BATCH, Catalogue, CatalogueSettings, Hit, Page, Status
 from catalogue.filters import EVERYTHING, Filter, Match
-from catalogue.keywords import Keywords, document_keywords
-from catalogue.learnware import Learnware, describe
+from catalogue.keywords import Keywords
+from catalogue.learnware import Learnware
+from catalogue.plan import IndexPlan
+from catalogue.retries import Retries, Unanswered
+from catalogue.row import Row, Vector
 from catalogue.schema import (
     COLLECTION,
-    INDEXES,
     KEYWORD_VECTOR,
-    PARAMETER_VECTOR,
     PROMPT_VECTOR,
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
-    description_of,
     point_id,
     read_record,
     require_keyword_field,
 )
-from specification.errors import CatalogueError, CatalogueFormat, NotFound
+from catalogue.server_collection import Collections, InUse
+from catalogue.server_point import FILE_KEY, to_filter, to_point, to_row
+from catalogue.vectors import vectors_of
+from specification import Progress, ReducedSet, no_progress
+from specification.errors import CatalogueError
 
-FILE_KEY = "specification_file"
-METADATA_KEY = "slmdock"
 RECORD_ONLY = models.PayloadSelectorExclude(exclude=[FILE_KEY])
-BATCH = 256
+MAX_NAMES = 1000
+Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
 
 
 class ServerCatalogue(Catalogue):
     """See ``Catalogue``. Open one with ``ServerCatalogue.open``."""
 
     def __init__(
-        self, client: QdrantClient, settings: CatalogueSettings | None, collection: str = COLLECTION
+        self,
+        client: QdrantClient,
+        settings: CatalogueSettings | None,
+        collection: str = COLLECTION,
+        sharding: Sharding = Sharding(),  # noqa: B008 - it is frozen
+        key_variable: str = KEY_VARIABLE,
     ) -> None:
         """Takes an open client (tests: its in-memory mode); makes the collection if there is none."""
         self._client = client
-        self._collection = collection
-        with _server_errors("open"):
-            self.settings = self._prepare(settings)
+        self._collections = Collections(client, collection, sharding)
+        self._rebuilding = threading.Lock()
+        # Taken again by a write that finds another collection in use.
+        self._changing = threading.RLock()
+        self._changed: set[str] | None = None
+        """The ids written since a rebuild began; None while there is none."""
+        with _server_errors("be opened", key_variable):
+            self._in_use = self._collections.open(settings)
+        self.settings = self._in_use.settings
 
     @classmethod
     def open(cls, address: ServerAddress, settings: CatalogueSettings | None = None) -> "ServerCatalogue":
         """Opens the collection on a server, or makes it with ``settings`` if there is none.
 
+        ``address.sharding`` applies to a collection that is made now, never to one that is there.
+
         Raises:
-            CatalogueError: the server does not answer or refuses the key.
+            InvalidInput: the CA certificate cannot be read.
+            CatalogueError: the server does not answer, is not trusted, or refuses the key.
             CatalogueFormat: the collection was made by another format version, or for another encoder.
         """
-        with _server_errors(f"be opened at {address.url}"):
+        trust = address.trust()
+        with _server_errors(f"be opened at {address.url}"), warnings.catch_warnings():
+            if address.on_this_machine:
+                warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
             client = QdrantClient(
-                url=address.url, api_key=address.api_key, timeout=address.timeout_seconds,
+                url=address.url, api_key=address.api_key, timeout=address.timeout_seconds, verify=trust,
                 check_compatibility=False,
             )  # fmt: skip
-        return cls(client, settings, address.collection)
+        client.http.client.add_middleware(Retries(address.retries))
+        try:
+            return cls(client, settings, address.collection, address.sharding, address.key_variable)
+        except BaseException:
+            client.close()
+            raise
 
     def close(self) -> None:
         self._client.close()
 
-    def _prepare(self, settings: CatalogueSettings | None) -> CatalogueSettings:
-        if self._client.collection_exists(self._collection):
-            found = self._read_settings(settings)
-            if settings is not None:
-                self._make_indexes()
-            return found
-        if settings is None:
-            raise NotFound(f"no collection {self._collection} yet; fill it with 'slmdock submit' or 'ingest'")
-        self._client.create_collection(
-            self._collection,
-            vectors_config={
-                SPECIFICATION_VECTOR: models.VectorParams(
-                    size=settings.feature_map.dimension, distance=models.Distance.EUCLID
-                ),
-                PROMPT_VECTOR: models.VectorParams(
-                    size=settings.prompt_dimension, distance=models.Distance.EUCLID
-                ),
-                PARAMETER_VECTOR: models.VectorParams(
-                    size=settings.parameter_dimension, distance=models.Distance.EUCLID
-                ),
-                TEXT_VECTOR: models.VectorParams(size=settings.text_dimension, distance=models.Distance.COSINE),
-            },
-            sparse_vectors_config={KEYWORD_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-            metadata={METADATA_KEY: settings.model_dump(mode="json")},
-        )
-        self._make_indexes()
-        return settings
+    def rebuild(self, plan: IndexPlan, progress: Progress = no_progress) -> None:
+        """See ``Catalogue.rebuild``. The rows go through this process, so it takes as long as loading them did.
 
-    def _make_indexes(self) -> None:
-        """Every writer makes them, since a crash may have come between the collection and its indexes."""
-        for name, kind in INDEXES.items():
-            schema = models.PayloadSchemaType(kind.lower())
-            self._client.create_payload_index(self._collection, name, schema)
+        What other processes write meanwhile is not seen and may be lost; another process's rebuild at the same
+        time breaks both off. Searches of other processes go on. An interrupted rebuild leaves a collection
+        behind, which the next one removes.
+        """
+        settings = self.settings.planned(plan)
+        with self._rebuilding, _server_errors("make an index"):
+            self._collections.sweep()
+            with self._changing:
+                self._changed = set()
+            old = self._collections.find()
+            if old.collection != self._in_use.collection:
+                self._take_up(old)
+            new = self._collections.create(settings, old.collection)
+            try:
+                self._fill(new, progress)
+                self._collections.wait(new.collection)
+                self._switch(new)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._collections.remove(new.collection)
+                raise
+            finally:
+                self._changed = None
+            try:
+                self._collections.remove(old.collection)
+            except (ApiException, OSError) as error:
+                log.warning("the new index is in use, the next rebuild removes the old one: %s", error)
 
-    def _read_settings(self, wanted: CatalogueSettings | None) -> CatalogueSettings:
-        metadata = self._client.get_collection(self._collection).config.metadata or {}
-        stored = metadata.get(METADATA_KEY)
-        if not isinstance(stored, dict) or stored.get("schema_version") != SCHEMA_VERSION:
-            version = stored.get("schema_version") if isinstance(stored, dict) else None
-            raise CatalogueFormat(
-                f"collection {self._collection} has format version {version}, this program reads "
-                f"{SCHEMA_VERSION}; ingest the learnwares into a new collection"
-            )
-        try:
-            found = CatalogueSettings.model_validate(stored)
-        except ValidationError as error:
-            raise CatalogueFormat(f"collection {self._collection}: {describe(error)}") from None
-        if wanted is not None:
-            wanted.encoder.require(found.encoder)
-        return found
+    def _fill(self, new: InUse, progress: Progress) -> None:
+        done, total = 0, self.count()
+        for rows in self.rows():
+            self._put(new, rows)
+            done += len(rows)
+            progress(min(done, total), total)
 
-    def _upsert(self, entries: Sequence[Entry]) -> None:
-        with _server_errors("write"):
-            for start in range(0, len(entries), BATCH):
-                points = [_point(entry) for entry in entries[start : start + BATCH]]
-                self._client.upsert(self._collection, points, wait=True)
+    def _switch(self, new: InUse) -> None:
+        """Repeats what was written since the rebuild began, the last of it while nothing more can be."""
+        while len(self._changed or ()) > BATCH:
+            self._repeat(new)
+        with self._changing:
+            self._repeat(new)
+            self._collections.use(new.collection)
+            self._take_up(new)
+
+    def _repeat(self, new: InUse) -> None:
+        with self._changing:
+            ids, self._changed = list(self._changed or ()), set()
+        for start in range(0, len(ids), BATCH):
+            part = ids[start : start + BATCH]
+            rows = self.fetch(part)
+            if rows:
+                self._put(new, rows)
+            if gone := set(part) - {row.learnware.id for row in rows}:
+                self._remove(new, list(gone))
+
+    def _take_up(self, index: InUse) -> None:
+        self._in_use, self.settings = index, index.settings
+        self.revision += 1
+
+    def _ask(self, deed: str, ask: Callable[[InUse], Answer]) -> Answer:
+        """Asks the collection in use, and once more where another one has taken its place."""
+        with _server_errors(deed):
+            index = self._in_use
+            try:
+                return ask(index)
+            except (UnexpectedResponse, ValueError) as error:
+                found = self._collections.find() if _says_not_found(error) else index
+                if found.collection == index.collection:
+                    raise
+                self._take_up(found)
+                return ask(found)
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        with self._changing:
+            self._note(row.learnware.id for row in rows)
+            self._ask("write", lambda index: self._put(index, rows))
 
     def _delete(self, ids: Sequence[str]) -> int:
-        found = [item.id for item in self.get(ids)]
-        points: list[models.ExtendedPointId] = [point_id(id) for id in found]
-        if not points:
-            return 0
-        with _server_errors("delete"):
-            self._client.delete(self._collection, models.PointIdsList(points=points), wait=True)
+        with self._changing:
+            found = [item.id for item in self.get(ids)]
+            self._note(found)
+            if found:
+                self._ask("delete", lambda index: self._remove(index, found))
         return len(found)
 
+    def _note(self, ids: Iterable[str]) -> None:
+        if self._changed is not None:
+            self._changed.update(ids)
+
+    def _put(self, index: InUse, rows: Sequence[Row]) -> None:
+        vectors = vectors_of(rows, index.settings.feature_map)
+        points = [to_point(*pair) for pair in zip(rows, vectors, strict=True)]
+        self._client.upsert(index.collection, points, wait=True)
+
+    def _remove(self, index: InUse, ids: Sequence[str]) -> None:
+        points: list[models.ExtendedPointId] = [point_id(id) for id in ids]
+        self._client.delete(index.collection, models.PointIdsList(points=points), wait=True)
+
     def get(self, ids: Sequence[str]) -> list[Learnware]:
-        with _server_errors("read"):
-            records = self._client.retrieve(
-                self._collection, [point_id(id) for id in ids], with_payload=RECORD_ONLY, with_vectors=False
-            )
+        records = self._retrieve(ids, RECORD_ONLY, False)
         found = {item.id: item for item in (read_record(record.payload) for record in records)}
         return [found[id] for id in ids if id in found]
 
+    def fetch(self, ids: Sequence[str]) -> list[Row]:
+        found = {row.learnware.id: row for row in map(to_row, self._retrieve(ids, True, [TEXT_VECTOR]))}
+        return [found[id] for id in ids if id in found]
+
+    def _retrieve(
+        self, ids: Sequence[str], payload: bool | models.PayloadSelector, vectors: bool | list[str]
+    ) -> list[models.Record]:
+        points = [point_id(id) for id in ids]
+        return self._ask("read", lambda index: self._client.retrieve(index.collection, points, payload, vectors))
+
+    def rows(self, batch: int = BATCH) -> Iterator[list[Row]]:
+        following: models.ExtendedPointId | None = None
+        while True:
+            ask = partial(self._rows, batch, following)
+            found, following = self._ask("read", ask)
+            if found:
+                yield found
+            if following is None:
+                return
+
+    def _rows(
+        self, batch: int, start: models.ExtendedPointId | None, index: InUse
+    ) -> tuple[list[Row], models.ExtendedPointId | None]:
+        records, following = self._client.scroll(
+            index.collection, limit=batch, offset=start, with_payload=True, with_vectors=[TEXT_VECTOR]
+        )
+        return [to_row(record) for record in records], following
+
+    def status(self) -> Status:
+        return Status("Qdrant server", self._collections.name, None, None)
+
+    def versions(self, names: Sequence[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for start in range(0, len(names), MAX_NAMES):
+            part = tuple(names[start : start + MAX_NAMES])
+            if part:
+                for item in self.everything(Filter(conditions=(Match(field="name", values=part),))):
+                    found[item.name] = max(item.version, found.get(item.name, 0))
+        return found
+
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
-        with _server_errors("list"):
-            records, _ = self._client.scroll(
-                self._collection, _filter(where), limit=limit + 2, offset=point_id(after) if after else None,
+        records, _ = self._ask(
+            "list",
+            lambda index: self._client.scroll(
+                index.collection, to_filter(where), limit=limit + 2, offset=point_id(after) if after else None,
                 with_payload=RECORD_ONLY, with_vectors=False,
-            )  # fmt: skip
+            ),
+        )  # fmt: skip
         found = (read_record(record.payload) for record in records)
         items = [item for item in found if item.id != after]
         return Page(tuple(items[:limit]), items[limit - 1].id if len(items) > limit else None)
 
     def count(self, where: Filter = EVERYTHING) -> int:
-        with _server_errors("count"):
-            return self._client.count(self._collection, _filter(where), exact=True).count
+        ask = self._client.count
+        return self._ask("count", lambda index: ask(index.collection, to_filter(where), exact=True)).count
 
     def facets(self, field: str, where: Filter = EVERYTHING, limit: int = 100) -> dict[str, int]:
         require_keyword_field(field)
-        with _server_errors("count facets"):
-            hits = self._client.facet(self._collection, field, _filter(where), limit=limit, exact=True).hits
-        counts = {str(hit.value): hit.count for hit in hits}
+        ask = self._client.facet
+        found = self._ask(
+            "count facets", lambda index: ask(index.collection, field, to_filter(where), limit=limit, exact=True)
+        )
+        counts = {str(hit.value): hit.count for hit in found.hits}
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def nearest_task(
+        self, task: ReducedSet, limit: int, where: Filter = EVERYTHING, exact: bool = False
+    ) -> list[Hit]:
+        def ask(index: InUse) -> list[Hit]:
+            vector = index.settings.feature_map.embed([task])[0].tolist()
+            return self._query(index, vector, SPECIFICATION_VECTOR, limit, where, exact)
+
+        return _nearest_first(self._ask("search", ask))
 
     def nearest(
         self,
@@ -168,75 +286,74 @@ class ServerCatalogue(Catalogue):
         limit: int,
         where: Filter = EVERYTHING,
         exact: bool = False,
-        using: str = SPECIFICATION_VECTOR,
+        using: str = PROMPT_VECTOR,
     ) -> list[Hit]:
-        hits = self._query(vector.tolist(), using, limit, where, exact)
-        return sorted(hits, key=lambda hit: (hit.score, hit.id))
+        query = vector.tolist()
+        hits = self._ask("search", lambda index: self._query(index, query, using, limit, where, exact))
+        return _nearest_first(hits)
 
     def _nearest_text(self, vector: Vector, limit: int, where: Filter) -> list[Hit]:
-        hits = self._query(vector.tolist(), TEXT_VECTOR, limit, where)
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+        query = vector.tolist()
+        return _best_first(self._ask("search", lambda index: self._query(index, query, TEXT_VECTOR, limit, where)))
 
     def _nearest_keywords(self, keywords: Keywords, limit: int, where: Filter) -> list[Hit]:
-        vector = models.SparseVector(indices=keywords.indices, values=keywords.values)
-        hits = self._query(vector, KEYWORD_VECTOR, limit, where)
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
-
-    def _specification_files(self, learnwares: Sequence[Learnware]) -> dict[str, bytes]:
-        ids = [point_id(item.id) for item in learnwares]
-        wanted = [FILE_KEY, "specification_digest"]
-        with _server_errors("read a specification"):
-            records = self._client.retrieve(self._collection, ids, with_payload=wanted, with_vectors=False)
-        payloads = {str(record.id): record.payload or {} for record in records}
-        return {
-            item.id: base64.b64decode(payloads[id][FILE_KEY])
-            for item, id in zip(learnwares, ids, strict=True)
-            if payloads.get(id, {}).get("specification_digest") == item.specification_digest
-        }
+        query = models.SparseVector(indices=keywords.indices, values=keywords.values)
+        hits = self._ask("search", lambda index: self._query(index, query, KEYWORD_VECTOR, limit, where))
+        return _best_first(hits)
 
     def _query(
-        self, query: list[float] | models.SparseVector, using: str, limit: int, where: Filter, exact: bool = False
+        self,
+        index: InUse,
+        query: list[float] | models.SparseVector,
+        using: str,
+        limit: int,
+        where: Filter,
+        exact: bool = False,
     ) -> list[Hit]:
-        with _server_errors("search"):
-            points = self._client.query_points(
-                self._collection, query=query, using=using, limit=limit, query_filter=_filter(where),
-                search_params=models.SearchParams(exact=True) if exact else None,
-                with_payload=["id"], with_vectors=False,
-            ).points  # fmt: skip
+        points = self._client.query_points(
+            index.collection, query=query, using=using, limit=limit, query_filter=to_filter(where),
+            search_params=_search_params(index.settings.plan, limit, exact),
+            with_payload=["id"], with_vectors=False,
+        ).points  # fmt: skip
         return [Hit((point.payload or {})["id"], point.score) for point in points]
 
 
+def _search_params(plan: IndexPlan, limit: int, exact: bool) -> models.SearchParams:
+    quantized = models.QuantizationSearchParams(
+        ignore=exact, rescore=plan.oversampling > 0, oversampling=max(plan.oversampling, 1.0)
+    )
+    # HNSW cannot return more points than it keeps in view.
+    return models.SearchParams(hnsw_ef=max(plan.ef, limit), exact=exact, quantization=quantized)
+
+
+def _nearest_first(hits: list[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda hit: (hit.score, hit.id))
+
+
+def _best_first(hits: list[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _says_not_found(error: Exception) -> bool:
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == HTTPStatus.NOT_FOUND
+    # The client's in-memory mode has no status.
+    return "not found" in str(error)
+
+
 @contextmanager
-def _server_errors(deed: str) -> Iterator[None]:
+def _server_errors(deed: str, key_variable: str = KEY_VARIABLE) -> Iterator[None]:
     """Maps what the client raises to CatalogueError; a key never stands in its messages."""
     try:
         yield
+    except Unanswered as error:
+        cure = "what was acknowledged is kept, run the same command again to go on"
+        raised = CatalogueError(f"the catalogue cannot {deed}: {error}; {cure}")
+        raised.retry_after = error.retry_after
+        raise raised from None
     except (ApiException, OSError, ValueError) as error:
         text = str(error).strip().splitlines()
-        raise CatalogueError(f"the catalogue cannot {deed}: {text[0] if text else type(error).__name__}") from None
-
-
-def _point(entry: Entry) -> models.PointStruct:
-    keywords = document_keywords(description_of(entry.learnware))
-    payload = entry.learnware.model_dump(mode="json")
-    payload[FILE_KEY] = base64.b64encode(entry.specification.to_bytes()).decode()
-    vectors = {
-        SPECIFICATION_VECTOR: entry.vector.tolist(),
-        TEXT_VECTOR: entry.text_vector.tolist(),
-        KEYWORD_VECTOR: models.SparseVector(indices=keywords.indices, values=keywords.values),
-    }
-    if entry.prompt_vector is not None:
-        vectors[PROMPT_VECTOR] = entry.prompt_vector.tolist()
-    if entry.parameter_vector is not None:
-        vectors[PARAMETER_VECTOR] = entry.parameter_vector.tolist()
-    return models.PointStruct(id=point_id(entry.learnware.id), vector=vectors, payload=payload)
-
-
-def _filter(where: Filter) -> models.Filter | None:
-    conditions: list[models.Condition] = [
-        models.FieldCondition(key=item.field, match=models.MatchAny(any=list(item.values)))
-        if isinstance(item, Match)
-        else models.FieldCondition(key=item.field, range=models.Range(gte=item.at_least, lte=item.at_most))
-        for item in where.conditions
-    ]
-    return models.Filter(must=conditions) if conditions else None
+        status = error.status_code if isinstance(error, UnexpectedResponse) else None
+        cure = f"; set {key_variable} to its key" if status in (401, 403) else ""
+        reason = f"{text[0] if text else type(error).__name__}{cure}"
+        raise CatalogueError(f"the catalogue cannot {deed}: {reason}") from None

@@ -8,23 +8,19 @@ from typing import NamedTuple
 from catalogue import (
     Card,
     Catalogue,
-    CatalogueSettings,
     Entry,
-    Filter,
     Learnware,
-    Match,
     Signal,
     description_of,
     join_signals,
 )
-from catalogue.contract import MAX_LIMIT
 from catalogue.learnware import WHOLE_MODEL
 from indexer.adapter import read_adapter
 from indexer.base_models import BaseModels
 from indexer.measured_tasks import FOLDER, MeasuredTasks
 from indexer.store import AdapterStore
 from indexer.whole_model import is_whole_model, take_in
-from specification import VIEWS, Encoder, Specification
+from specification import Encoder, Specification
 from specification.errors import InvalidInput
 
 
@@ -91,7 +87,7 @@ class Indexer:
         specification = Specification.from_bytes(self.catalogue.specification_file(learnware))
         quality = join_signals(learnware.quality, signals)
         rated = learnware.model_copy(update={"quality": quality})
-        self.catalogue.upsert([make_entry(rated, specification, self.catalogue.settings, self.encoder)])
+        self.catalogue.upsert([make_entry(rated, specification, self.encoder)])
         return rated
 
     def measure(self, task: Specification) -> str:
@@ -113,7 +109,7 @@ class Indexer:
         known = next(iter(self.catalogue.get([artefact.id])), None)
         learnware = self._record(artefact, specification, card, known)
         if known != learnware:
-            self.catalogue.upsert([make_entry(learnware, specification, self.catalogue.settings, self.encoder)])
+            self.catalogue.upsert([make_entry(learnware, specification, self.encoder)])
         return learnware
 
     def _record(
@@ -135,24 +131,9 @@ class Indexer:
         )
 
     def _next_version(self, name: str) -> int:
-        where = Filter(conditions=(Match(field="name", values=(name,)),))
-        versions = [item.version for item in self.catalogue.scroll(where, limit=MAX_LIMIT).learnwares]
-        return max(versions, default=0) + 1
+        return self.catalogue.versions([name]).get(name, 0) + 1
 
 
-def make_entry(
-    learnware: Learnware, specification: Specification, settings: CatalogueSettings, encoder: Encoder
-) -> Entry:
-    """Returns a learnware as a catalogue with these settings takes it: its record and what is searched by.
-
-    A prompt section of other views than this program's is kept in the file and not searched by.
-    """
-    prompt, parameters = specification.prompt, specification.parameters
-    return Entry(
-        learnware=learnware,
-        specification=specification,
-        vector=settings.feature_map.embed(specification.reduced_set),
-        text_vector=encoder.encode([description_of(learnware)])[0],
-        prompt_vector=prompt.mean if prompt is not None and prompt.section.views == VIEWS else None,
-        parameter_vector=None if parameters is None else parameters.projection,
-    )
+def make_entry(learnware: Learnware, specification: Specification, encoder: Encoder) -> Entry:
+    """Returns a learnware as catalogues take it, its description encoded."""
+    return Entry(learnware, specification, encoder.encode([description_of(learnware)])[0])

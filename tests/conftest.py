@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from catalogue import CatalogueSettings, Entry, Learnware
+from catalogue import CatalogueSettings, Entry, IndexPlan, Learnware
 from specification import (
     EncoderIdentity,
     FeatureMap,
@@ -36,7 +36,7 @@ def encoder() -> SentenceEncoder:
 def settings() -> CatalogueSettings:
     return CatalogueSettings(
         encoder=IDENTITY,
-        feature_map=FeatureMap(input_dimension=DIMENSION, dimension=256),
+        plan=IndexPlan(feature_map=FeatureMap(input_dimension=DIMENSION, dimension=256)),
         text_dimension=DIMENSION,
     )
 
@@ -68,7 +68,7 @@ def make_specification(seed: int, size: int = 4, prompt: bool = False, parameter
 
 
 @pytest.fixture
-def make_entry(settings: CatalogueSettings) -> Callable[..., Entry]:
+def make_entry() -> Callable[..., Entry]:
     """Makes catalogue entries, on request with further sections; fields of the record can be given."""
 
     def make(seed: int, prompt: bool = False, parameters: bool = False, **fields: object) -> Entry:
@@ -85,9 +85,6 @@ def make_entry(settings: CatalogueSettings) -> Callable[..., Entry]:
             "specification_digest": specification.digest,
         }
         learnware = Learnware.model_validate({**record, **fields})
-        vector = settings.feature_map.embed(specification.reduced_set)
-        prompt_vector = specification.prompt.mean if specification.prompt else None
-        projection = specification.parameters.projection if specification.parameters else None
-        return Entry(learnware, specification, vector, unit_vectors(1, seed)[0], prompt_vector, projection)
+        return Entry(learnware, specification, unit_vectors(1, seed)[0])
 
     return make

@@ -22,7 +22,7 @@ from catalogue import (
 )
 from catalogue.schema import PARAMETER_VECTOR, PROMPT_VECTOR
 from catalogue.server import ServerCatalogue
-from specification import read_parameters, read_prompt_sketch
+from specification import StoredSpecification
 from specification.errors import Incomparable, InvalidInput, NotFound
 from tests.conftest import IDENTITY, make_parameters, make_specification, unit_vectors
 
@@ -43,6 +43,8 @@ def catalogue(request: pytest.FixtureRequest, tmp_path: Path, settings: Catalogu
         opened = ServerCatalogue.open(address, settings)
     with opened:
         yield opened
+        if request.param == "server" and isinstance(opened, ServerCatalogue):
+            opened._client.delete_collection(opened._in_use.collection)
 
 
 @pytest.fixture
@@ -98,7 +100,6 @@ def test_a_second_upsert_replaces(catalogue: Catalogue, make_entry: MakeEntry) -
     new = Entry(
         old.learnware.model_copy(update={"description": "new", "specification_digest": new_specification.digest}),
         new_specification,
-        catalogue.settings.feature_map.embed(new_specification.reduced_set),
         old.text_vector,
     )
     catalogue.upsert([old])
@@ -138,7 +139,7 @@ def test_filters(filled: Catalogue, text: str, count: int) -> None:
     where = parse_filter(text)
     assert filled.count(where) == count
     assert len(filled.scroll(where, limit=100).learnwares) == count
-    assert len(filled.nearest(np.zeros(256, dtype=np.float32), 100, where)) == count
+    assert len(filled.nearest_task(make_specification(1).reduced_set, 100, where)) == count
 
 
 def test_scroll_pages_through_everything_once_in_order(filled: Catalogue) -> None:
@@ -163,14 +164,17 @@ def test_facets(filled: Catalogue) -> None:
 
 
 def test_nearest_agrees_with_brute_force(filled: Catalogue, make_entry: MakeEntry) -> None:
-    query = filled.settings.feature_map.embed(make_specification(100).reduced_set)
+    task = make_specification(100).reduced_set
     entries = [make_entry(seed) for seed in range(30)]
-    distances = {item.learnware.id: float(np.linalg.norm(item.vector - query)) for item in entries}
+    embed = filled.settings.feature_map.embed
+    vectors = embed([entry.specification.reduced_set for entry in entries])
+    apart = np.linalg.norm(vectors - embed([task]), axis=1)
+    distances = {entry.learnware.id: float(each) for entry, each in zip(entries, apart, strict=True)}
     expected = sorted(distances, key=lambda id: (distances[id], id))[:10]
     for exact in (True, False):
-        hits = filled.nearest(query, 10, exact=exact)
+        hits = filled.nearest_task(task, 10, exact=exact)
         assert [hit.id for hit in hits] == expected
-        assert [hit.score for hit in hits] == pytest.approx([distances[id] for id in expected], abs=1e-4)
+        assert [hit.score for hit in hits] == pytest.approx([distances[id] for id in expected], abs=1e-3)
 
 
 def test_parameter_vectors_are_searched_apart_and_may_be_missing(
@@ -184,8 +188,9 @@ def test_parameter_vectors_are_searched_apart_and_may_be_missing(
         assert {hit.id for hit in hits} == {entry.learnware.id for entry in having}
         assert hits[0].id == having[3].learnware.id
         assert hits[0].score == pytest.approx(0, abs=1e-3)
-    found = catalogue.read_files([entry.learnware for entry in having], read_parameters)
-    cosines = {id: vector.cosine(query) for id, vector in found.items() if vector}
+    found = catalogue.read_files([entry.learnware for entry in having], StoredSpecification)
+    vectors = {id: stored.parameters for id, stored in found.items()}
+    cosines = {id: vector.cosine(query) for id, vector in vectors.items() if vector}
     best = sorted(cosines, key=lambda id: -cosines[id])[:3]
     assert {hit.id for hit in hits[:3]} == set(best)
 
@@ -193,22 +198,56 @@ def test_parameter_vectors_are_searched_apart_and_may_be_missing(
 def test_prompt_vectors_are_searched_apart_and_may_be_missing(catalogue: Catalogue, make_entry: MakeEntry) -> None:
     with_section = [make_entry(seed, prompt=True) for seed in range(12)]
     catalogue.upsert([*with_section, *(make_entry(seed) for seed in range(12, 20))])
-    vectors = {entry.learnware.id: entry.prompt_vector for entry in with_section}
-    query = make_entry(99, prompt=True).prompt_vector
-    assert query is not None
-    distances = {id: float(np.linalg.norm(vector - query)) for id, vector in vectors.items() if vector is not None}
+    vectors = {entry.learnware.id: _prompt(entry) for entry in with_section}
+    query = _prompt(make_entry(99, prompt=True))
+    distances = {id: float(np.linalg.norm(vector - query)) for id, vector in vectors.items()}
     for exact in (True, False):
         hits = catalogue.nearest(query, 100, PUBLISHED, exact, PROMPT_VECTOR)
         assert [hit.id for hit in hits] == sorted(distances, key=lambda id: (distances[id], id))
         assert [hit.score for hit in hits] == pytest.approx(sorted(distances.values()), abs=1e-3)
     records = [entry.learnware for entry in (with_section[0], make_entry(12))]
-    found = list(catalogue.read_files(records, read_prompt_sketch).values())
+    found = list(catalogue.read_files(records, lambda file: StoredSpecification(file).prompt).values())
     assert found[0] is not None
-    assert found[0].mean.tolist() == with_section[0].prompt_vector.tolist()  # type: ignore[union-attr]
+    assert found[0].mean.tolist() == _prompt(with_section[0]).tolist()
     assert found[1] is None
     # A learnware that loses its section is no longer found by it.
     catalogue.upsert([make_entry(0)])
     assert len(catalogue.nearest(query, 100, using=PROMPT_VECTOR)) == 11
+
+
+def _prompt(entry: Entry) -> np.ndarray:
+    assert entry.specification.prompt is not None
+    return entry.specification.prompt.mean
+
+
+def test_a_description_that_was_not_encoded_is_found_by_its_words(
+    catalogue: Catalogue, make_entry: MakeEntry
+) -> None:
+    entry = make_entry(1, description="Triage of patients")
+    catalogue.upsert([Entry(entry.learnware, entry.specification), make_entry(2)])
+    assert catalogue.matching_text("triage", unit_vectors(1, 2)[0], 2)[0].id == entry.learnware.id
+    assert catalogue.fetch([entry.learnware.id])[0].text_vector is None
+
+
+def test_rows_come_back_and_go_into_another_catalogue(
+    catalogue: Catalogue, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    entries = [make_entry(seed, prompt=seed % 2 == 0) for seed in range(20)]
+    catalogue.upsert(entries)
+    rows = catalogue.fetch([entry.learnware.id for entry in entries])
+    assert [row.file for row in rows] == [entry.specification.to_bytes() for entry in entries]
+    with EdgeCatalogue.open(tmp_path / "other", catalogue.settings) as other:
+        other.load(rows)
+        other.settle()
+        task = make_specification(50).reduced_set
+        found, expected = other.nearest_task(task, 5), catalogue.nearest_task(task, 5)
+        assert [hit.id for hit in found] == [hit.id for hit in expected]
+
+
+def test_versions(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    catalogue.upsert([make_entry(1, name="x"), make_entry(2, name="x", version=4), make_entry(3, name="y")])
+    assert catalogue.versions(["x", "y", "z"]) == {"x": 4, "y": 1}
+    assert catalogue.versions([]) == {}
 
 
 def test_text_search_fuses_keywords_and_vectors(catalogue: Catalogue, make_entry: MakeEntry) -> None:
@@ -216,7 +255,7 @@ def test_text_search_fuses_keywords_and_vectors(catalogue: Catalogue, make_entry
     catalogue.upsert([make_entry(seed, description=text) for seed, text in enumerate(texts)])
     by_keyword = catalogue.matching_text("triage", unit_vectors(1, 99)[0], 4)
     assert catalogue.get([by_keyword[0].id])[0].description == "Triage of patients"
-    by_vector = catalogue.matching_text("zzz", make_entry(3).text_vector, 4)
+    by_vector = catalogue.matching_text("zzz", unit_vectors(1, 3)[0], 4)
     assert catalogue.get([by_vector[0].id])[0].description == "Risk of a loan"
     assert len(catalogue.matching_text("", unit_vectors(1, 1)[0], 2)) == 2
 
@@ -238,17 +277,14 @@ def test_named_is_the_newest_published_version(catalogue: Catalogue, make_entry:
 def test_a_poisonous_batch_is_refused_whole(catalogue: Catalogue, make_entry: MakeEntry) -> None:
     good, bad = make_entry(1), make_entry(2)
     for vector, message in [
-        (np.full(256, np.nan), "NaN"),
-        (np.full(256, 1e6), "beyond float16"),
-        (np.zeros(255), r"shape \(255,\) != \(256,\)"),
+        (np.full(16, np.nan), "NaN"),
+        (np.full(16, 1e6), "beyond float16"),
+        (np.zeros(15), r"shape \(15,\) != \(16,\)"),
     ]:
-        poison = Entry(bad.learnware, bad.specification, vector.astype(np.float32), bad.text_vector)
+        poison = Entry(bad.learnware, bad.specification, vector.astype(np.float32))
         with pytest.raises(InvalidInput, match=message):
             catalogue.upsert([good, poison])
-    long = Entry(good.learnware, good.specification, good.vector, good.text_vector, np.zeros(9, dtype=np.float32))
-    with pytest.raises(InvalidInput, match="prompt_vector: shape"):
-        catalogue.upsert([long])
-    wrong_digest = Entry(bad.learnware, make_specification(9), bad.vector, bad.text_vector)
+    wrong_digest = Entry(bad.learnware, make_specification(9), bad.text_vector)
     with pytest.raises(InvalidInput, match="different digests"):
         catalogue.upsert([good, wrong_digest])
     assert catalogue.count() == 0

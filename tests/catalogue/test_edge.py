@@ -40,11 +40,13 @@ def test_a_second_opener_is_told_who_holds_the_folder_and_harms_nothing(
 def test_another_format_version_is_refused_and_left_alone(tmp_path: Path, settings: CatalogueSettings) -> None:
     EdgeCatalogue.open(tmp_path, settings).close()
     file = tmp_path / "catalogue.json"
-    document = json.loads(file.read_text()) | {"schema_version": 99}
-    file.write_text(json.dumps(document))
-    with pytest.raises(CatalogueFormat, match="format version 99, this program reads 3"):
-        EdgeCatalogue.open(tmp_path, settings)
-    assert json.loads(file.read_text()) == document
+    document = json.loads(file.read_text())
+    document["settings"]["schema_version"] = 99
+    for version, text in ((99, json.dumps(document)), (3, json.dumps({"schema_version": 3}))):
+        file.write_text(text)
+        with pytest.raises(CatalogueFormat, match=f"format version {version}, this program reads 4"):
+            EdgeCatalogue.open(tmp_path, settings)
+        assert file.read_text() == text
 
 
 def test_a_damaged_settings_file_is_named(tmp_path: Path, settings: CatalogueSettings) -> None:
@@ -54,11 +56,9 @@ def test_a_damaged_settings_file_is_named(tmp_path: Path, settings: CatalogueSet
         EdgeCatalogue.open(tmp_path, settings)
 
 
-def test_missing_specification_files_are_an_error_not_an_empty_start(
-    tmp_path: Path, settings: CatalogueSettings
-) -> None:
+def test_a_missing_ledger_is_an_error_not_an_empty_start(tmp_path: Path, settings: CatalogueSettings) -> None:
     EdgeCatalogue.open(tmp_path, settings).close()
-    (tmp_path / "specifications.sqlite").unlink()
+    (tmp_path / "ledger.sqlite").unlink()
     with pytest.raises(CatalogueError, match="cannot open"):
         EdgeCatalogue.open(tmp_path, settings)
 
@@ -82,8 +82,9 @@ def test_none_there_and_nothing_to_make_it_with(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_creation_is_begun_again(tmp_path: Path, settings: CatalogueSettings) -> None:
-    (tmp_path / "shard" / "segments").mkdir(parents=True)
-    (tmp_path / "shard" / "edge_config.json").write_text("half")
+    (tmp_path / "index-0" / "shard" / "segments").mkdir(parents=True)
+    (tmp_path / "index-0" / "shard" / "edge_config.json").write_text("half")
+    (tmp_path / "ledger.sqlite").write_text("half")
     with EdgeCatalogue.open(tmp_path, settings) as catalogue:
         assert catalogue.count() == 0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import CatalogueSettings, EdgeCatalogue
+from catalogue import CatalogueSettings, EdgeCatalogue, IndexPlan
 from indexer import AdapterStore, BaseModels, Indexer
 from specification import FeatureMap, SentenceEncoder
 from tests.serving import tiny
@@ -39,7 +39,7 @@ def adapter(adapters: list[Path]) -> Path:
 def indexer(tmp_path: Path, bases: BaseModels, encoder: SentenceEncoder) -> Iterator[Indexer]:
     identity = encoder.identity
     settings = CatalogueSettings(
-        encoder=identity, feature_map=FeatureMap(input_dimension=384), text_dimension=identity.dimension
+        encoder=identity, text_dimension=384, plan=IndexPlan(feature_map=FeatureMap(input_dimension=384))
     )
     (tmp_path / "store").mkdir()
     with EdgeCatalogue.open(tmp_path / "catalogue", settings) as catalogue:

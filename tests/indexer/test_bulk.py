@@ -66,7 +66,7 @@ def test_a_second_run_writes_nothing_and_encodes_nothing(
 ) -> None:
     first = ingest(manifest, encoder, tmp_path / "cache", indexer.submit)
     monkeypatch.setattr("indexer.bulk.specify", None)
-    monkeypatch.setattr(indexer.catalogue, "_upsert", None)
+    monkeypatch.setattr(indexer.catalogue, "_write", None)
     assert ingest(manifest, encoder, tmp_path / "cache", indexer.submit).accepted == first.accepted
 
 

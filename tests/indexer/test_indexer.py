@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import Card, Entry, Signal
+from catalogue import Card, Row, Signal
 from indexer import Indexer
 from specification import Specification, specify
 from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput
@@ -72,14 +72,14 @@ def test_a_refused_submission_changes_nothing(
 def test_a_catalogue_that_fails_half_way_loses_nothing_and_is_healed_by_submitting_again(
     indexer: Indexer, adapter: Path, specifications: list[Specification], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upsert = indexer.catalogue._upsert
+    write = indexer.catalogue._write
 
-    def fail_after_writing(entries: Sequence[Entry]) -> None:
-        upsert(entries)
+    def fail_after_writing(rows: Sequence[Row]) -> None:
+        write(rows)
         raise CatalogueError("flush failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(indexer.catalogue, "_upsert", fail_after_writing)
+        patch.setattr(indexer.catalogue, "_write", fail_after_writing)
         with pytest.raises(CatalogueError):
             indexer.submit(adapter, specifications[0], Card(name="wheat"))
     visible = indexer.catalogue.scroll().learnwares

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from catalogue import Card, CatalogueSettings, Learnware, open_catalogue
+from catalogue import Card, CatalogueSettings, IndexPlan, Learnware, open_catalogue
 from indexer import AdapterStore, BaseModels, Indexer
 from retriever import Retriever
 from serving import Engine, GatewayParts, TaskStore, create_app, serve
@@ -90,7 +90,7 @@ def open_dock(folder: Path, base: Path, encoder: SentenceEncoder) -> Iterator[Ti
     identity = encoder.identity
     settings = CatalogueSettings(
         encoder=identity,
-        feature_map=FeatureMap(input_dimension=identity.dimension),
+        plan=IndexPlan(feature_map=FeatureMap(input_dimension=identity.dimension)),
         text_dimension=identity.dimension,
     )
     bases = BaseModels(folder / "bases.json")

@@ -123,9 +123,7 @@ async def test_writes_make_decisions_void(
     assert best.name == "cooking"
     specification = sketch("cooking")
     retired = best.model_copy(update={"status": "retired"})
-    vector = catalogue.settings.feature_map.embed(specification.reduced_set)
-    prompt = specification.prompt.mean if specification.prompt else None
-    catalogue.upsert([Entry(retired, specification, vector, encoder.encode(["cooking"])[0], prompt)])
+    catalogue.upsert([Entry(retired, specification, encoder.encode(["cooking"])[0])])
     assert [one.learnware.name for one in (await kept.rank(text, where)).ranked] == ["law"]
     dock.indexer.submit(adapters["space"], sketch("space"), Card(name="space"))
     assert len((await kept.rank(text, where)).ranked) == 2
