@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from catalogue import PUBLISHED, Catalogue
-from specification import VIEWS, PromptSketch, Whitening, read_prompt_sketch
+from specification import VIEWS, PromptSketch, StoredSpecification, Whitening
 from specification.errors import DockError, InvalidInput
 from specification.files import read_file, write_atomically
 
@@ -91,7 +91,8 @@ class LiveWhitening:
         after: str | None = None
         for _ in range(MOST_LEARNWARES // PAGE):
             page = self.catalogue.scroll(PUBLISHED, PAGE, after)
-            for sketch in self.catalogue.read_files(page.learnwares, read_prompt_sketch).values():
+            for stored in self.catalogue.read_files(page.learnwares, StoredSpecification).values():
+                sketch = stored.prompt
                 if sketch is not None and sketch.section.views == VIEWS:
                     yield sketch
             after = page.next

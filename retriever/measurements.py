@@ -65,10 +65,8 @@ class Measurements:
         """The nearness of every candidate to a measured task, 0 where its prompts are not known."""
         if known is None:
             return np.zeros(len(candidates))
-        keys = [(known.digest, item.specification_digest) for item, _ in candidates]
-        missing = {
-            key: reduced for key, (_, reduced) in zip(keys, candidates, strict=True) if key not in self._pairs
-        }
+        keys = [(known.digest, each.learnware.specification_digest) for each in candidates]
+        missing = {key: each.reduced for key, each in zip(keys, candidates, strict=True) if key not in self._pairs}
         if len(self._pairs) + len(missing) > MAX_PAIRS:
             self._pairs.clear()
             return self._near(known, candidates) if len(keys) <= MAX_PAIRS else np.zeros(len(candidates))
@@ -88,14 +86,16 @@ class Measurements:
 
 def noise(task: Specification, candidates: Sequence[Candidate]) -> Doubles:
     """Returns 1/n + 1/m of a task and each learnware, float64 [c]."""
-    return 1 / task.sample_size + 1 / np.array([item.sample_size for item, _ in candidates], dtype=np.float64)
+    sizes = np.array([each.learnware.sample_size for each in candidates], dtype=np.float64)
+    noises: Doubles = 1 / task.sample_size + 1 / sizes
+    return noises
 
 
 def _columns(candidates: Sequence[Candidate]) -> dict[tuple[str, ...], Column]:
     """Signals by (kind, task, metric); a base model's result stands in for a learnware that has none itself."""
     columns: dict[tuple[str, ...], Column] = {}
-    for place, (item, _) in enumerate(candidates):
-        for signal in sorted(item.quality, key=lambda signal: signal.subject):
+    for place, each in enumerate(candidates):
+        for signal in sorted(each.learnware.quality, key=lambda signal: signal.subject):
             columns.setdefault((signal.kind, signal.task, signal.metric), {})[place] = signal
     return columns
 

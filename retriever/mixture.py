@@ -1,15 +1,18 @@
 """A task's mixture of learnwares in the catalogue, and which of them should answer a prompt."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from math import nan
+from typing import Any
 
 import numpy as np
 
-from catalogue import Learnware
+from catalogue import Learnware, Row
 from retriever.decision import Decision, Mixture, Pruned, Share, rounded
 from retriever.separation import Part, Sketch, separate
-from specification import FeatureMap, ReducedSet, Section, Specification, evaluate, self_term
-from specification.comparison import Doubles
+from specification import ReducedSet, Section, Specification, StoredSpecification, evaluate, self_term
+from specification.comparison import Doubles, Stack
 from specification.kernel import Floats
 
 SHARPNESS = 10.0
@@ -18,47 +21,93 @@ SHARPNESS = 10.0
 UNKNOWN_SCORE = 0.15
 """What a prompt that fits nothing still scores: prompts of other domains reach .135 (docs/log.md)."""
 
-Candidate = tuple[Learnware, ReducedSet]
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A learnware that the search found, and its specification; what is not asked for is not read."""
+
+    learnware: Learnware
+    stored: StoredSpecification
+
+    @property
+    def reduced(self) -> ReducedSet:
+        return self.stored.reduced_set
+
+    @property
+    def section(self) -> Section:
+        return self.stored.section
 
 
-def mixture_of(
-    task: Specification, candidates: Sequence[Candidate], sections: Mapping[str, Section], gamma: float
-) -> Mixture:
-    """Returns the task as a mixture of those candidates whose section is known, by the catalogue's kernel.
+class Candidates(Sequence[Candidate]):
+    """What a search found, nearest first."""
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self._candidates = candidates
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Candidates":
+        """The newest version of each name among rows."""
+        newest = {item.id for item in newest_versions([row.learnware for row in rows])}
+        known = [row for row in rows if row.learnware.id in newest]
+        return cls([Candidate(row.learnware, StoredSpecification(row.file)) for row in known])
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._candidates[place]
+
+    @cached_property
+    def stack(self) -> Stack:
+        """Their reduced sets."""
+        return Stack([each.reduced for each in self])
+
+    def first(self, count: int) -> "Candidates":
+        """The first ``count`` of them."""
+        return self if count >= len(self) else Candidates(self._candidates[:count])
+
+
+def newest_versions(learnwares: Sequence[Learnware]) -> list[Learnware]:
+    """Returns the learnwares without those of which there is a newer version among them, in their order."""
+    newest: dict[str, int] = {}
+    for item in learnwares:
+        newest[item.name] = max(item.version, newest.get(item.name, 0))
+    return [item for item in learnwares if item.version == newest[item.name]]
+
+
+def mixture_of(task: Specification, candidates: Candidates, gamma: float) -> Mixture:
+    """Returns the task as a mixture of candidates, by the catalogue's kernel.
 
     A private learnware, which is one point and tells no compression error, takes no part.
     """
-    known = [
-        (item, Sketch(reduced, sections[item.id]))
-        for item, reduced in candidates
-        if item.id in sections and sections[item.id].compression_error is not None
-    ]
+    open_ = [each for each in candidates if each.section.compression_error is not None]
+    known = candidates if len(open_) == len(candidates) else Candidates(open_)
     sketch = Sketch(task.reduced_set, task.section)
-    solution = separate(sketch, [candidate for _, candidate in known], gamma)
+    solution = separate(sketch, [Sketch(each.reduced, each.section) for each in known], gamma, known.stack)
 
     def share(part: Part) -> Share:
-        return Share(known[part.place][0], rounded(part.weight), rounded(part.error))
+        return Share(known[part.place].learnware, rounded(part.weight), rounded(part.error))
 
     return Mixture(
         shares=tuple(map(share, solution.parts)),
         unknown=rounded(solution.unknown),
         residual=rounded(solution.residual),
         noise=rounded(solution.noise),
-        pruned=tuple(Pruned(known[part.place][0], rounded(part.weight), part.reason) for part in solution.pruned),
+        pruned=tuple(
+            Pruned(known[part.place].learnware, rounded(part.weight), part.reason) for part in solution.pruned
+        ),
     )
 
 
-def remainder(
-    task: Specification, mixture: Mixture, sets: Mapping[str, ReducedSet], feature_map: FeatureMap
-) -> Floats:
-    """Returns the feature vector [D] of what the mixture leaves of the task, scaled to that of a distribution.
+def remainder(task: Specification, mixture: Mixture, sets: Mapping[str, ReducedSet]) -> ReducedSet:
+    """Returns what the mixture leaves of the task, scaled to a distribution; its weights may be negative.
 
     ``sets`` holds the reduced sets of its learnwares by id; ``mixture.unknown`` must be positive.
     """
-    vector = feature_map.embed(task.reduced_set)
-    for share in mixture.shares:
-        vector = vector - np.float32(share.weight) * feature_map.embed(sets[share.learnware.id])
-    return vector / np.float32(mixture.unknown)
+    parts = [(1.0, task.reduced_set), *((-share.weight, sets[share.learnware.id]) for share in mixture.shares)]
+    weights = np.concatenate([np.float32(part) * reduced.weights for part, reduced in parts])
+    points = np.concatenate([reduced.points for _, reduced in parts])
+    return ReducedSet(points, weights / np.float32(mixture.unknown))
 
 
 def assign(scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:

@@ -10,27 +10,30 @@ from dataclasses import replace
 
 import numpy as np
 
-from catalogue import PUBLISHED, Catalogue, Filter, Learnware
+from catalogue import PUBLISHED, Catalogue, Filter
 from catalogue.schema import PARAMETER_VECTOR
 from retriever.decision import Ranked
-from specification import ParameterVector, read_parameters
+from retriever.mixture import Candidate
+from specification import ParameterVector
 
 
 def nearest_by_parameters(
     catalogue: Catalogue, task: ParameterVector | None, limit: int, where: Filter
-) -> list[Learnware]:
-    """Returns the learnwares whose projected vectors are nearest to the task's, none if it has no vector."""
+) -> list[str]:
+    """Returns the ids of learnwares whose projected vectors are nearest to the task's; none if it has none."""
     if task is None:
         return []
     hits = catalogue.nearest(task.projection, limit, PUBLISHED & where, using=PARAMETER_VECTOR)
-    return catalogue.get([hit.id for hit in hits])
+    return [hit.id for hit in hits]
 
 
-def with_parameters(catalogue: Catalogue, task: ParameterVector | None, ranked: Sequence[Ranked]) -> list[Ranked]:
+def with_parameters(
+    candidates: Sequence[Candidate], task: ParameterVector | None, ranked: Sequence[Ranked]
+) -> list[Ranked]:
     """Adds the exact cosines and fused distances of candidates whose parameter vector may be compared."""
     if task is None or not ranked:
         return list(ranked)
-    vectors = catalogue.read_files([item.learnware for item in ranked], read_parameters)
+    vectors = {each.learnware.id: each.stored.parameters for each in candidates}
     cosines = [_cosine(task, vectors.get(item.learnware.id)) for item in ranked]
     distances = fused([item.mmd for item in ranked], cosines)
     return [

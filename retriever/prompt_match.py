@@ -11,9 +11,9 @@ from specification import (
     Calibration,
     PromptSketch,
     ReducedSet,
+    StoredSpecification,
     Whitening,
     evaluate,
-    read_sketches,
     self_term,
 )
 from specification.kernel import Floats
@@ -34,7 +34,8 @@ class Sketch:
     @classmethod
     def read(cls, file: bytes, gamma: float) -> "Sketch":
         """Reads a stored specification file."""
-        reduced, prompt, calibration = read_sketches(file)
+        stored = StoredSpecification(file)
+        reduced, prompt, calibration = stored.reduced_set, stored.prompt, stored.section.calibration
         known = prompt if prompt is not None and prompt.section.views == VIEWS else None
         return cls(reduced, known, calibration, self_term(reduced, gamma))
 

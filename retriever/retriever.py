@@ -1,22 +1,29 @@
 """From a task's specification to a decision: approximate candidates, exact rerank, fit, or none fits."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import nan
-from typing import TypeVar
 
 import numpy as np
 
-from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware
+from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware, Row
 from catalogue.contract import MAX_LIMIT
 from catalogue.schema import PROMPT_VECTOR
 from retriever.decision import Decision, Mixture, Ranked, Ranking, rounded
 from retriever.live_whitening import LiveWhitening
 from retriever.measurements import FindTask, Measurements, no_task, noise
-from retriever.mixture import UNKNOWN_SCORE, Candidate, assign, mixture_of, prompt_scores, remainder
+from retriever.mixture import (
+    UNKNOWN_SCORE,
+    Candidates,
+    assign,
+    mixture_of,
+    newest_versions,
+    prompt_scores,
+    remainder,
+)
 from retriever.parameter_match import nearest_by_parameters, with_parameters
-from retriever.prompt_match import fits, log_likelihoods, order
+from retriever.prompt_match import Sketch, fits, log_likelihoods, order
 from retriever.prompt_memory import PromptMemory
 from retriever.quality import nearest_ones
 from retriever.separation import MIN_WEIGHT
@@ -36,13 +43,16 @@ from specification.kernel import Floats
 
 MAX_PROMPT_CHARACTERS = 100_000
 ATTEMPTS = 3
+LEFT = 32
+"""How many learnwares that are nearest to what a mixture leaves join its candidates at a time."""
 DEFAULT_THRESHOLD = 0.05
 """The share of genuine tasks, and of genuine prompts, that may be refused."""
 
 Asked = tuple[ReducedSet, int]
 """What was asked about, as a reduced set, and how many texts that was."""
 
-Part = TypeVar("Part")
+Judging = Callable[[str], tuple[ReducedSet, Calibration | None]]
+"""Gives what a learnware's p-value is made from, by its id."""
 
 
 class Retriever:
@@ -57,17 +67,20 @@ class Retriever:
         catalogue: Catalogue,
         encoder: Encoder,
         threshold: float = DEFAULT_THRESHOLD,
-        candidates: int = 100,
+        candidates: int | None = None,
         measured: FindTask = no_task,
     ) -> None:
-        """``measured`` finds the specification of a task that quality signals were measured on, by its digest."""
+        """``candidates`` is how many are reranked, as the catalogue's plan says if None.
+
+        ``measured`` finds the specification of a task that quality signals were measured on, by its digest.
+        """
         if not 0 <= threshold <= 1:
             raise InvalidInput(f"threshold {threshold}: the share of genuine tasks refused is between 0 and 1")
         self.catalogue = catalogue
         self.encoder = encoder
         self.prompt_encoder = encoder
         self.threshold = threshold
-        self.candidates = candidates
+        self._candidates = candidates
         self.measurements = Measurements(measured, catalogue.settings.feature_map.gamma)
         self.whitening = LiveWhitening(catalogue)
         self.memory = PromptMemory(catalogue)
@@ -105,9 +118,9 @@ class Retriever:
         """
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(lambda: self._near_task(task, limit, where), self.catalogue.reduced_sets)
+        candidates = Candidates.of(self._near_task(task, limit, where))
         ranking = self._ranked(task, candidates, limit, started)
-        mixture = None if task.privacy.promised else self._mixture(task, candidates[: self.candidates], where)
+        mixture = None if task.privacy.promised else self._mixture(task, candidates.first(self.candidates), where)
         return replace(ranking, mixture=mixture, seconds=time.perf_counter() - started)
 
     def search_exactly(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
@@ -115,10 +128,8 @@ class Retriever:
         _check_limit(limit)
         started = time.perf_counter()
         self.catalogue.settings.encoder.require(task.section.encoder)
-        candidates = self._retrying(
-            lambda: list(self.catalogue.everything(PUBLISHED & where)), self.catalogue.reduced_sets
-        )
-        return self._ranked(task, candidates, limit, started)
+        everything = [item.id for item in self.catalogue.everything(PUBLISHED & where)]
+        return self._ranked(task, Candidates.of(self.catalogue.fetch(everything)), limit, started)
 
     def route(self, prompt: str, limit: int = 5, where: Filter = EVERYTHING, beside: str = "") -> Ranking:
         """Ranks learnwares for a single prompt by likelihood under the catalogue's whitened metric.
@@ -145,17 +156,16 @@ class Retriever:
         started = time.perf_counter()
         meaning = self._encode(prompt)
         views = join_views([prompt], meaning)[0]
-        candidates = self._retrying(lambda: find(meaning[0], views), self.memory.sketches)
+        candidates = self._sketched(lambda: find(meaning[0], views))
         sketches = [sketch for _, sketch in candidates]
         fit = fits(meaning[0], sketches, self.catalogue.settings.feature_map.gamma)
         scores = log_likelihoods(views, sketches, self.whitening.current())
         best = order(scores, fit, [item.id for item, _ in candidates], UNKNOWN_SCORE)
         ranked = [Ranked(candidates[place][0], rounded(fit[place]), nan) for place in best]
-        known = [(item, sketch.reduced) for item, sketch in candidates]
-        calibrations = {item.id: sketch.calibration for item, sketch in candidates}
+        known = {item.id: (sketch.reduced, sketch.calibration) for item, sketch in candidates}
         shown = ranked[:limit] + [item for item in ranked[limit:] if item.learnware.id == beside]
         point = ReducedSet(meaning, np.ones(1, dtype=np.float32))
-        return self._ranking((point, 1), known, shown, len(shown), started, calibrations)
+        return self._ranking((point, 1), len(candidates), shown, len(shown), started, known.__getitem__)
 
     def assign(self, prompt: str, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:
         """Decides which member of a task's mixture answers a prompt; see ``retriever.mixture.assign``.
@@ -181,21 +191,24 @@ class Retriever:
         hits = self.catalogue.matching_text(text, self.encoder.encode([text])[0], limit, PUBLISHED & where)
         return self.catalogue.get([hit.id for hit in hits])
 
-    def _nearest(self, task: ReducedSet, limit: int, where: Filter) -> list[Learnware]:
-        return self.catalogue.get(self._nearest_ids(task, limit, where))
+    @property
+    def candidates(self) -> int:
+        """How many learnwares the approximate search hands to the exact rerank."""
+        return self._candidates or self.catalogue.settings.plan.candidates
 
     def _nearest_ids(self, task: ReducedSet, limit: int, where: Filter) -> list[str]:
         _check_limit(limit)
-        vector = self.catalogue.settings.feature_map.embed(task)
-        hits = self.catalogue.nearest(vector, max(self.candidates, limit), PUBLISHED & where)
+        hits = self.catalogue.nearest_task(task, max(self.candidates, limit), PUBLISHED & where)
         return [hit.id for hit in hits]
 
-    def _near_task(self, task: Specification, limit: int, where: Filter) -> list[Learnware]:
+    def _near_task(self, task: Specification, limit: int, where: Filter) -> list[Row]:
         """Finds by text, and by parameters those that text did not find."""
-        found = self._nearest(task.reduced_set, limit, where)
-        ids = {item.id for item in found}
-        others = nearest_by_parameters(self.catalogue, task.parameters, max(self.candidates, limit), where)
-        return found + [item for item in others if item.id not in ids]
+        _check_limit(limit)
+        wide = max(self.candidates, limit)
+        found = self.catalogue.near_task(task.reduced_set, wide, PUBLISHED & where)
+        known = {row.learnware.id for row in found}
+        others = nearest_by_parameters(self.catalogue, task.parameters, wide, where)
+        return found + self.catalogue.fetch([id for id in others if id not in known])
 
     def _near_prompt(
         self, meaning: Floats, views: Floats, limit: int, where: Filter, beside: str
@@ -210,45 +223,50 @@ class Retriever:
         also = self.memory.get([beside]) if beside and beside not in ids else []
         return found + [item for item in also if item.status == "published"]
 
-    def _retrying(
-        self, find: Callable[[], list[Learnware]], read: Callable[[Sequence[Learnware]], dict[str, Part]]
-    ) -> list[tuple[Learnware, Part]]:
-        """Returns what ``find`` finds, the newest version of each name, with what ``read`` returns of it.
+    def _sketched(self, find: Callable[[], list[Learnware]]) -> list[tuple[Learnware, Sketch]]:
+        """Returns what ``find`` finds, the newest version of each name, with its sketch.
 
         A learnware that is replaced or removed between the two readings makes both begin again; one that
         still is after the third time is left out.
         """
         for _ in range(ATTEMPTS):
             learnwares = newest_versions(find())
-            found = read(learnwares)
+            found = self.memory.sketches(learnwares)
             if len(found) == len(learnwares):
                 break
             self.memory.forget_records()
         return [(item, found[item.id]) for item in learnwares if item.id in found]
 
-    def _ranked(self, task: Specification, candidates: Sequence[Candidate], limit: int, started: float) -> Ranking:
+    def _ranked(self, task: Specification, candidates: Candidates, limit: int, started: float) -> Ranking:
         if task.privacy.promised:
             # With noise on it a point is as far from its learnware as a single text may be.
             ranked = self._by_cosine(task.reduced_set, candidates)
-            return self._ranking((task.reduced_set, 1), candidates, ranked, limit, started)
-        asked = task.reduced_set, task.sample_size
-        return self._ranking(asked, candidates, self._judged(task, candidates), limit, started)
+            asked = task.reduced_set, 1
+        else:
+            ranked = self._judged(task, candidates)
+            asked = task.reduced_set, task.sample_size
+        known = {each.learnware.id: each for each in candidates}
 
-    def _by_cosine(self, point: ReducedSet, candidates: Sequence[Candidate]) -> list[Ranked]:
+        def judging(id: str) -> tuple[ReducedSet, Calibration | None]:
+            return known[id].reduced, known[id].section.calibration
+
+        return self._ranking(asked, len(candidates), ranked, limit, started, judging)
+
+    def _by_cosine(self, point: ReducedSet, candidates: Candidates) -> list[Ranked]:
         fit = self._compare(point, candidates).cosine
-        ranked = [Ranked(item, rounded(f), nan) for (item, _), f in zip(candidates, fit, strict=True)]
+        ranked = [Ranked(each.learnware, rounded(f), nan) for each, f in zip(candidates, fit, strict=True)]
         return sorted(ranked, key=lambda item: (-item.fit, item.learnware.id))
 
-    def _judged(self, task: Specification, candidates: Sequence[Candidate]) -> list[Ranked]:
+    def _judged(self, task: Specification, candidates: Candidates) -> list[Ranked]:
         match = self._compare(task.reduced_set, candidates)
         expected = self.measurements.expect(task, candidates, match)
         first = nearest_ones(match.overlap, match.mmd, noise(task, candidates))
         rows = zip(
             candidates, match.overlap, match.mmd, expected.mean, expected.deviation, expected.tasks, strict=True
         )
-        ranked = [Ranked(item, *map(rounded, numbers)) for (item, _), *numbers in rows]
-        ranked = with_parameters(self.catalogue, task.parameters, ranked)
-        judged = any(item.quality for item, _ in candidates)
+        ranked = [Ranked(each.learnware, *map(rounded, numbers)) for each, *numbers in rows]
+        ranked = with_parameters(candidates, task.parameters, ranked)
+        judged = any(each.learnware.quality for each in candidates)
         # A learnware's place among the first and its expectation decide only where there are signals.
         keys = {
             item.learnware.id: (not near, -(item.expected or 0)) if judged else ()
@@ -256,35 +274,27 @@ class Retriever:
         }
         return sorted(ranked, key=lambda item: (keys[item.learnware.id], item.apart, item.learnware.id))
 
-    def _compare(self, task: ReducedSet, candidates: Sequence[Candidate]) -> Comparison:
-        gamma = self.catalogue.settings.feature_map.gamma
-        return compare(task, [reduced for _, reduced in candidates], gamma)
+    def _compare(self, task: ReducedSet, candidates: Candidates) -> Comparison:
+        return compare(task, candidates.stack, self.catalogue.settings.feature_map.gamma)
 
-    def _mixture(self, task: Specification, candidates: list[Candidate], where: Filter) -> Mixture:
+    def _mixture(self, task: Specification, candidates: Candidates, where: Filter) -> Mixture:
         """Finds the mixture; where the candidates are not all there is, what it leaves is searched for again.
 
         A narrow learnware with a small part may be far from the whole task, but not from what others leave of it.
         """
         gamma = self.catalogue.settings.feature_map.gamma
         for _ in range(ATTEMPTS):
-            sections = self.catalogue.sections([learnware for learnware, _ in candidates])
-            mixture = mixture_of(task, candidates, sections, gamma)
+            mixture = mixture_of(task, candidates, gamma)
             if mixture.unknown < MIN_WEIGHT or len(candidates) < self.candidates:
                 break
-            known = {learnware.name for learnware, _ in candidates}
-            fresh = [item for item in self._left(task, mixture, candidates, where) if item[0].name not in known]
+            known = {each.learnware.name for each in candidates}
+            left = remainder(task, mixture, {each.learnware.id: each.reduced for each in candidates})
+            rows = self.catalogue.near_task(left, min(self.candidates, LEFT), PUBLISHED & where)
+            fresh = [each for each in Candidates.of(rows) if each.learnware.name not in known]
             if not fresh:
                 break
-            candidates = candidates + fresh
+            candidates = Candidates([*candidates, *fresh])
         return mixture
-
-    def _left(
-        self, task: Specification, mixture: Mixture, candidates: Sequence[Candidate], where: Filter
-    ) -> list[Candidate]:
-        sets = {learnware.id: reduced for learnware, reduced in candidates}
-        vector = remainder(task, mixture, sets, self.catalogue.settings.feature_map)
-        hits = self.catalogue.nearest(vector, self.candidates, PUBLISHED & where)
-        return self._retrying(lambda: self.catalogue.get([hit.id for hit in hits]), self.catalogue.reduced_sets)
 
     def _encode(self, prompt: str) -> Floats:
         if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -296,53 +306,28 @@ class Retriever:
         self.catalogue.settings.encoder.require(self.encoder.identity)
 
     def _ranking(
-        self,
-        asked: Asked,
-        candidates: Sequence[Candidate],
-        ranked: Sequence[Ranked],
-        limit: int,
-        started: float,
-        calibrations: Mapping[str, Calibration | None] | None = None,
+        self, asked: Asked, candidates: int, ranked: Sequence[Ranked], limit: int, started: float, judging: Judging
     ) -> Ranking:
         """Gives the best learnwares, and the nearest one, their p-values and decides."""
         nearest = [_nearest_of(ranked)] if ranked else []
-        best = [*nearest, *ranked[:limit]]
-        if calibrations is None:
-            sections = self.catalogue.sections([item.learnware for item in best])
-            calibrations = {id: section.calibration for id, section in sections.items()}
-        judged = self._with_p_values(asked, candidates, best, calibrations)
+        judged = self._with_p_values(asked, [*nearest, *ranked[:limit]], judging)
         return Ranking(
             ranked=tuple(judged[1:]),
             decision=decide(judged[1], judged[0], self.threshold) if judged else _nothing(self.threshold),
-            candidates=len(candidates),
+            candidates=candidates,
             seconds=time.perf_counter() - started,
         )
 
-    def _with_p_values(
-        self,
-        asked: Asked,
-        candidates: Sequence[Candidate],
-        ranked: Sequence[Ranked],
-        calibrations: Mapping[str, Calibration | None],
-    ) -> list[Ranked]:
-        encoder, reduced = self.catalogue.settings.encoder, {item.id: points for item, points in candidates}
-        sets = [reduced[item.learnware.id] for item in ranked]
-        own = [calibrations.get(item.learnware.id) for item in ranked]
-        found = p_values(*asked, sets, [judges(one, encoder) for one in own])
+    def _with_p_values(self, asked: Asked, ranked: Sequence[Ranked], judging: Judging) -> list[Ranked]:
+        encoder, known = self.catalogue.settings.encoder, [judging(item.learnware.id) for item in ranked]
+        sets = [reduced for reduced, _ in known]
+        found = p_values(*asked, sets, [judges(own, encoder) for _, own in known])
         return [replace(item, p_value=rounded(p)) for item, p in zip(ranked, found, strict=True)]
 
 
 def _nearest_of(ranked: Sequence[Ranked]) -> Ranked:
     """The learnware at the least distance; for a prompt, where there is no distance, the first."""
     return min(ranked, key=lambda item: item.mmd)
-
-
-def newest_versions(learnwares: Sequence[Learnware]) -> list[Learnware]:
-    """Returns the learnwares without those of which there is a newer version among them, in their order."""
-    newest: dict[str, int] = {}
-    for item in learnwares:
-        newest[item.name] = max(item.version, newest.get(item.name, 0))
-    return [item for item in learnwares if item.version == newest[item.name]]
 
 
 def _check_limit(limit: int) -> None:

@@ -15,8 +15,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from specification import ReducedSet, Section, evaluate, self_term
-from specification.comparison import Doubles
+from specification import ReducedSet, Section, self_term
+from specification.comparison import Doubles, Stack
 
 MAX_SHARES = 8
 MIN_WEIGHT = 0.05
@@ -60,9 +60,12 @@ class Solution:
     noise: float
 
 
-def separate(task: Sketch, candidates: Sequence[Sketch], gamma: float) -> Solution:
-    """Returns the candidates that a task is made of, heaviest first; equal gains go to the first candidate."""
-    problem = _Problem(task, candidates, gamma)
+def separate(task: Sketch, candidates: Sequence[Sketch], gamma: float, stack: Stack | None = None) -> Solution:
+    """Returns the candidates that a task is made of, heaviest first; equal gains go to the first candidate.
+
+    ``stack`` holds the candidates' reduced sets, if that was made already.
+    """
+    problem = _Problem(task, candidates, gamma, stack or Stack([candidate.reduced for candidate in candidates]))
     members: list[int] = []
     pruned: list[Part] = []
     while len(members) < min(MAX_SHARES, len(candidates)):
@@ -85,14 +88,16 @@ def separate(task: Sketch, candidates: Sequence[Sketch], gamma: float) -> Soluti
 class _Problem:
     """The corrected least squares of one task. ``TASK`` stands for the task's place."""
 
-    def __init__(self, task: Sketch, candidates: Sequence[Sketch], gamma: float) -> None:
+    def __init__(self, task: Sketch, candidates: Sequence[Sketch], gamma: float, stack: Stack) -> None:
         self.task, self.candidates, self.gamma = task, candidates, gamma
-        self.sets = [candidate.reduced for candidate in candidates]
-        own = np.array([self_term(reduced, gamma) for reduced in self.sets])
+        self.sets = stack
+        own = self.sets.self_terms(gamma)
         self.noises = np.array([each.noise(float(x)) for each, x in zip(candidates, own, strict=True)])
         # A sketch that is noise nearly alone keeps a little: the matrix must stay positive.
         self.own = np.maximum(own - self.noises, LEAST_SIGNAL * own)
         self.values: dict[int, Doubles] = {}
+        self.rows: dict[int, Doubles] = {}
+        self.known_weights: dict[tuple[int, ...], Doubles] = {}
         self.cross = task.reduced.weights @ self._values(TASK)
         norm = self_term(task.reduced, gamma)
         self.task_noise = task.noise(norm)
@@ -159,9 +164,11 @@ class _Problem:
 
         if not members:
             return np.zeros(0)
-        lower = np.linalg.cholesky(self._block(members)[:, members])
-        weights: Doubles = nnls(lower.T, solve_triangular(lower, self.cross[members], lower=True))[0]
-        return weights
+        key = tuple(members)
+        if key not in self.known_weights:
+            lower = np.linalg.cholesky(self._block(members)[:, members])
+            self.known_weights[key] = nnls(lower.T, solve_triangular(lower, self.cross[members], lower=True))[0]
+        return self.known_weights[key]
 
     def _errors(self, members: list[int]) -> Doubles:
         """Standard errors of the weights, float64 [k].
@@ -191,16 +198,19 @@ class _Problem:
 
     def _block(self, members: list[int]) -> Doubles:
         """Gram rows of the members against all candidates, with the corrected diagonal: float64 [k, c]."""
-        block = np.zeros((len(members), len(self.sets)))
-        for row, place in enumerate(members):
-            block[row] = self.sets[place].weights @ self._values(place)
-            block[row, place] = self.own[place]
-        return block
+        return np.array([self._row(place) for place in members]).reshape(len(members), len(self.candidates))
+
+    def _row(self, place: int) -> Doubles:
+        if place not in self.rows:
+            row = self.candidates[place].reduced.weights @ self._values(place)
+            row[place] = self.own[place]
+            self.rows[place] = row
+        return self.rows[place]
 
     def _values(self, place: int) -> Doubles:
         """Every candidate's μ_i at the points of one sketch, float64 [m, c]: all that is needed of the kernel."""
         if place not in self.values:
-            self.values[place] = evaluate(self._sketch(place).reduced.points, self.sets, self.gamma)
+            self.values[place] = self.sets.evaluate(self._sketch(place).reduced.points, self.gamma)
         return self.values[place]
 
     def _sketch(self, place: int) -> Sketch:

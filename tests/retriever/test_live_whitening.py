@@ -9,8 +9,11 @@ from qdrant_client import QdrantClient
 from catalogue import Catalogue, CatalogueSettings, EdgeCatalogue, Entry
 from catalogue.server import ServerCatalogue
 from retriever import LiveWhitening, Retriever
+from retriever.prompt_match import Sketch
 from specification import Whitening
 from specification.errors import CatalogueError
+from specification.kernel import Floats
+from specification.whitening import Doubles
 from tests.retriever.test_retriever import EncoderDouble
 
 MakeEntry = Callable[..., Entry]
@@ -76,6 +79,36 @@ def test_searches_go_on_while_it_is_made_anew(catalogue: Catalogue, make_entry: 
     assert all(right)
     assert after.version != before.version
     assert LiveWhitening(catalogue, tmp_path / "whitening").current().version == after.version
+
+
+def test_a_search_during_which_it_changes_uses_one_of_the_two_throughout(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = LiveWhitening(catalogue)
+    retriever = Retriever(catalogue, EncoderDouble())  # type: ignore[arg-type]
+    retriever.whitening = live
+    versions = [live.current(), Whitening.estimate([], catalogue.settings.encoder, 0)]
+    expected = [item.learnware.id for item in retriever.route("7").ranked]
+    used: list[Whitening] = []
+    map_means, score = Sketch.whitened, Whitening.log_likelihoods_of
+
+    def change(whitening: Whitening) -> None:
+        used.append(whitening)
+        live._use(versions[len(used) % 2])
+
+    def whitened(self: Sketch, whitening: Whitening) -> Floats:
+        change(whitening)
+        return map_means(self, whitening)
+
+    def scored(self: Whitening, prompts: Floats, means: Floats, sizes: Doubles) -> Doubles:
+        change(self)
+        return score(self, prompts, means, sizes)
+
+    monkeypatch.setattr(Sketch, "whitened", whitened)
+    monkeypatch.setattr(Whitening, "log_likelihoods_of", scored)
+    assert [item.learnware.id for item in retriever.route("7").ranked] == expected
+    assert len(used) > 2
+    assert all(each is versions[0] for each in used)
 
 
 def test_little_growth_changes_nothing(catalogue: Catalogue, make_entry: MakeEntry) -> None:

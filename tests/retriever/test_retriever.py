@@ -157,7 +157,7 @@ def test_only_the_newest_version_of_a_name_is_found(retriever: Retriever, make_e
     original = make_entry(7)
     for version, digit in ((2, "0"), (3, "f"), (4, "8")):
         copy = original.learnware.model_copy(update={"id": digit * 64, "version": version})
-        retriever.catalogue.upsert([Entry(copy, original.specification, original.vector, original.text_vector)])
+        retriever.catalogue.upsert([Entry(copy, original.specification, original.text_vector)])
     for ranking in (retriever.search(make_specification(7)), retriever.search_exactly(make_specification(7))):
         found = [item.learnware.version for item in ranking.ranked if item.learnware.name == "learnware-7"]
         assert found == [4]
@@ -182,7 +182,7 @@ def test_searches_beside_a_writer_that_replaces_specifications(
     for seed in range(500, 600):
         new, old = make_entry(seed), make_entry(7).learnware
         record = old.model_copy(update={"specification_digest": new.specification.digest})
-        retriever.catalogue.upsert([Entry(record, new.specification, new.vector, new.text_vector)])
+        retriever.catalogue.upsert([Entry(record, new.specification, new.text_vector)])
     done.set()
     for thread in threads:
         thread.join()
@@ -195,7 +195,6 @@ def test_equal_distances_go_to_the_smaller_id(retriever: Retriever, make_entry: 
         Entry(
             original.learnware.model_copy(update={"id": digit * 64, "name": f"twin-{digit}"}),
             original.specification,
-            original.vector,
             unit_vectors(1, 0)[0],
         )
         for digit in "f0"
@@ -234,7 +233,7 @@ def test_the_reason_says_when_quality_decided(retriever: Retriever, make_entry: 
     )
     entries = [_rated(original, "e" * 64, "better", 0.9), _rated(original, "d" * 64, "nearer", 0.1)]
     slightly_off = entries[0].learnware.model_copy(update={"specification_digest": moved.digest})
-    entries[0] = Entry(slightly_off, moved, original.vector, original.text_vector)
+    entries[0] = Entry(slightly_off, moved, original.text_vector)
     retriever.catalogue.upsert(entries)
     retriever.catalogue.delete([original.learnware.id])
     decision = retriever.search(task).decision
@@ -246,7 +245,7 @@ def test_the_reason_says_when_quality_decided(retriever: Retriever, make_entry: 
 def _rated(original: Entry, id: str, name: str, value: float) -> Entry:
     signals = tuple(Signal(kind="capability", task=f"t{n}", value=value, source="a test") for n in range(5))
     record = original.learnware.model_copy(update={"id": id, "name": name, "quality": signals})
-    return Entry(record, original.specification, original.vector, original.text_vector)
+    return Entry(record, original.specification, original.text_vector)
 
 
 def test_parts_far_from_the_whole_task_are_found_in_what_others_leave(retriever: Retriever) -> None:
