@@ -5,7 +5,9 @@ from indexer.base_models import BaseModels, KnownBase
 from indexer.bulk import Report, Submission, cached_specification, ingest
 from indexer.evaluations import lm_eval_signals, model_card_signals
 from indexer.indexer import Indexer, make_entry
+from indexer.manifest import is_ready_manifest
 from indexer.measured_tasks import MeasuredTasks
+from indexer.ready import ReadyCheck, ReadyIngest, ReadyReport
 from indexer.store import AdapterStore
 
 __all__ = [
@@ -15,10 +17,14 @@ __all__ = [
     "Indexer",
     "KnownBase",
     "MeasuredTasks",
+    "ReadyCheck",
+    "ReadyIngest",
+    "ReadyReport",
     "Report",
     "Submission",
     "cached_specification",
     "ingest",
+    "is_ready_manifest",
     "lm_eval_signals",
     "make_entry",
     "model_card_signals",

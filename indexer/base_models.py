@@ -3,13 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalogue.learnware import RESERVED_NAMES, describe
 from specification.errors import InvalidInput, NotFound
 from specification.files import read_file, write_atomically
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MAX_CONFIG_BYTES = 2**20
 MAX_FILE_BYTES = 2**28
@@ -68,7 +71,7 @@ class BaseModels:
                 name=name,
                 folder=str(folder.resolve()),
                 config_sha256=_config_digest(folder),
-                modules=_linear_modules(folder),
+                modules=linear_modules(empty_model(folder), folder),
             )
         except ValidationError as error:
             raise InvalidInput(f"base model {name!r}: {describe(error)}") from None
@@ -95,29 +98,50 @@ def _read(file: Path) -> dict[str, KnownBase]:
 
 
 def _config_digest(folder: Path) -> str:
+    return hashlib.sha256(json.dumps(_read_config(folder), sort_keys=True).encode()).hexdigest()
+
+
+def _read_config(folder: Path) -> object:
     file = folder / "config.json"
     if not file.is_file():
         raise InvalidInput(f"base model folder {folder}: no config.json; give a folder in the transformers format")
     try:
-        config = json.loads(read_file(file, MAX_CONFIG_BYTES))
+        config: object = json.loads(read_file(file, MAX_CONFIG_BYTES))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"base model folder {folder}: config.json is not JSON ({error})") from None
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return config
 
 
-def _linear_modules(folder: Path) -> dict[str, tuple[int, int]]:
-    """The linear modules of the architecture, without its head; built on the meta device, no weights."""
+def empty_model(folder: Path) -> "PreTrainedModel":
+    """Returns a base model's architecture on the meta device, without weights.
+
+    Raises:
+        InvalidInput: no config.json, or one that transformers cannot read.
+    """
+    _read_config(folder)
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-        head = model.get_output_embeddings()
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        model.get_output_embeddings()  # type: ignore[no-untyped-call]
     except Exception as error:
         # Whatever a strange configuration makes the library raise, it is the configuration's fault.
         raise InvalidInput(f"base model folder {folder}: transformers cannot read it ({error})") from None
+    return model
+
+
+def linear_modules(model: "PreTrainedModel", folder: Path) -> dict[str, tuple[int, int]]:
+    """Returns [inputs, outputs] of each linear module by name, without the head.
+
+    Raises:
+        InvalidInput: there are none.
+    """
+    import torch
+
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     modules = {
         name: (module.in_features, module.out_features)
         for name, module in model.named_modules()

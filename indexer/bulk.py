@@ -163,5 +163,7 @@ def _submission(fields: object, root: Path) -> Submission:
         paths[name] = root / value if value else None
     if paths["adapter"] is None:
         raise InvalidInput("field 'adapter' is missing; give the adapter's folder")
+    if "id" in fields:
+        raise InvalidInput("field 'id' in a manifest of adapters; give ready learnwares a manifest of their own")
     card = parse_card({name: value for name, value in fields.items() if name not in SOURCE_FIELDS})
     return Submission(paths["adapter"], card, paths["examples"], paths["specification"])

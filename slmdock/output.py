@@ -10,14 +10,25 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column, Table
 from rich.text import Text
 
 from catalogue import Learnware, Signal
+from indexer import ReadyReport
 from retriever import Mixture, Ranking
 from serving.trial_run import TrialReport
 from specification import Specification
+
+SHOWN_REFUSALS = 10
 
 
 def console() -> Console:
@@ -37,15 +48,23 @@ def print_json(document: object) -> None:
 
 @contextmanager
 def progress_bar(label: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
-    """Shows progress on standard error while it is a terminal; yields a callback (done, total)."""
+    """Shows progress, rate and time left while standard error is a terminal; yields a callback (done, total)."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate(),
         TimeRemainingColumn(),
     )  # fmt: skip
     terminal = Console(stderr=True)
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Rate(ProgressColumn):
+    """How many a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f}/s")
 
 
 def learnware_table(learnwares: Sequence[Learnware]) -> Table:
@@ -152,6 +171,26 @@ def trial_json(report: TrialReport, kept: bool) -> dict[str, object]:
     """A trial's report for programs."""
     document: dict[str, Any] = TypeAdapter(TrialReport).dump_python(report, mode="json")
     return document | {"winner": document["standings"][0], "kept": kept}
+
+
+def ready_lines(report: ReadyReport, indexing: float) -> str:
+    """What became of a manifest of ready learnwares, and the first refusals; ``indexing`` is in seconds."""
+    shown = report.reasons[:SHOWN_REFUSALS]
+    lines = [f"refused: {label}: {reason}" for label, reason in shown]
+    if report.refused > len(shown):
+        lines.append(f"and {report.refused - len(shown)} more; --refused FILE writes them all")
+    lines.append(
+        f"{report.added} new, {report.changed} changed, {report.unchanged} unchanged, {report.refused} refused; "
+        f"{report.seconds:.1f} s, {report.rate:,.0f} a second, and {indexing:.1f} s for the index"
+    )
+    return safe("\n".join(lines))
+
+
+def ready_json(report: ReadyReport, indexing: float) -> dict[str, object]:
+    """The same for programs."""
+    counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "refused", "seconds")}
+    reasons = [{"item": label, "reason": reason} for label, reason in report.reasons]
+    return {**counts, "per_second": report.rate, "indexing_seconds": indexing, "first_refused": reasons}
 
 
 def specification_line(specification: Specification) -> str:
