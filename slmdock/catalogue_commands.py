@@ -1,4 +1,4 @@
-"""Commands around the catalogue: spec, submit, ingest, list, show, search, base."""
+"""Commands around the catalogue: spec, submit, list, show, search, base."""
 
 import json
 import sys
@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from catalogue import parse_card, parse_filter
-from indexer import BaseModels, Report, cached_specification
-from indexer import ingest as ingest_all
+from indexer import BaseModels, cached_specification
 from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
@@ -125,22 +124,6 @@ def submit(
         output.print_json(learnware.model_dump(mode="json"))
     else:
         print(f"{learnware.name} version {learnware.version} is in, as {learnware.id}")
-
-
-def ingest(
-    context: typer.Context,
-    source: Annotated[
-        Path, typer.Argument(help="Folder of such folders as 'submit' takes, or a JSON Lines manifest.")
-    ],
-    as_json: Json = False,
-) -> None:
-    """Take many learnwares in; run it again to go on after an interruption."""
-    dock: Context = context.obj
-    with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
-        report = ingest_all(source, dock.encoder(), specification_cache(), access.submit, progress)
-    _print_report(report, as_json)
-    if report.refused:
-        raise typer.Exit(2)
 
 
 def list_learnwares(
@@ -287,18 +270,3 @@ def _read_card(file: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InvalidInput(f"card {file}: a JSON {type(fields).__name__}, expected an object")
     return fields
-
-
-def _print_report(report: Report, as_json: bool) -> None:
-    if as_json:
-        output.print_json(
-            {
-                "accepted": [item.model_dump(mode="json") for item in report.accepted],
-                "refused": [{"item": label, "reason": reason} for label, reason in report.refused],
-            }
-        )
-        return
-    output.console().print(output.learnware_table(report.accepted))
-    for label, reason in report.refused:
-        print(output.safe(f"refused: {label}: {reason}"))
-    print(f"{len(report.accepted)} in, {len(report.refused)} refused")

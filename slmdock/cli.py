@@ -4,19 +4,24 @@ import io
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from catalogue import ServerAddress
+from catalogue import ServerAddress, Sharding
+from catalogue.address import KEY_VARIABLE
 from slmdock import (
     catalogue_commands,
+    ingest_command,
     key_commands,
     output,
+    plan_command,
     quality_command,
     serving_commands,
     top_command,
+    transfer_commands,
     trial_commands,
 )
 from slmdock.context import Context
@@ -36,10 +41,11 @@ app = typer.Typer(
 )
 app.add_typer(catalogue_commands.base_app, name="base")
 app.add_typer(key_commands.key_app, name="key")
+app.add_typer(transfer_commands.catalogue_app, name="catalogue")
 for command in (
     catalogue_commands.spec,
     catalogue_commands.submit,
-    catalogue_commands.ingest,
+    ingest_command.ingest,
     quality_command.quality,
     catalogue_commands.search,
     catalogue_commands.show,
@@ -47,6 +53,7 @@ for command in (
     serving_commands.demo,
     serving_commands.doctor,
     top_command.top,
+    plan_command.plan,
 ):
     app.command()(command)
 app.command("list")(catalogue_commands.list_learnwares)
@@ -67,6 +74,26 @@ def options(
         str | None,
         typer.Option(envvar="SLMDOCK_QDRANT_URL", help="Qdrant server; default: embedded in the folder."),
     ] = None,
+    qdrant_ca: Annotated[
+        Path | None,
+        typer.Option(envvar="SLMDOCK_QDRANT_CA", help="PEM file of the authority that signed the Qdrant server."),
+    ] = None,
+    qdrant_timeout: Annotated[
+        int, typer.Option(envvar="SLMDOCK_QDRANT_TIMEOUT", help="Seconds the Qdrant server has for an answer.")
+    ] = 30,
+    qdrant_retries: Annotated[
+        int, typer.Option(envvar="SLMDOCK_QDRANT_RETRIES", help="How often a request without answer is repeated.")
+    ] = 4,
+    qdrant_shards: Annotated[
+        int | None, typer.Option(envvar="SLMDOCK_QDRANT_SHARDS", help="Shards of a catalogue made now.")
+    ] = None,
+    qdrant_replicas: Annotated[
+        int | None, typer.Option(envvar="SLMDOCK_QDRANT_REPLICAS", help="Copies of each shard of it.")
+    ] = None,
+    qdrant_write_replicas: Annotated[
+        int | None,
+        typer.Option(envvar="SLMDOCK_QDRANT_WRITE_REPLICAS", help="Copies that must have a write to keep it."),
+    ] = None,
     key_file: Annotated[
         Path | None, typer.Option(help="File with the API key for the gateway; default: SLMDOCK_KEY.")
     ] = None,
@@ -78,8 +105,13 @@ def options(
 
     SLMDOCK_KEY for the gateway, SLMDOCK_QDRANT_API_KEY for a Qdrant server.
     """
-    server = ServerAddress(qdrant, os.environ.get("SLMDOCK_QDRANT_API_KEY")) if qdrant else None
-    context.obj = Context(DockConfig((dock or default_folder()).absolute(), encoder, server), url, key_file)
+    server = partial(
+        ServerAddress, timeout_seconds=qdrant_timeout, retries=qdrant_retries, ca_certificate=qdrant_ca,
+        sharding=Sharding(qdrant_shards, qdrant_replicas, qdrant_write_replicas),
+    )  # fmt: skip
+    address = server(qdrant, os.environ.get(KEY_VARIABLE) or None) if qdrant else None
+    config = DockConfig((dock or default_folder()).absolute(), encoder, address)
+    context.obj = Context(config, url, key_file, server)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """What every command needs: the options before the command's name, and the dock they lead to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from catalogue import Card, Filter, Learnware, Page, Signal
+from catalogue import Card, Filter, Learnware, Page, ServerAddress, Signal
 from indexer import AdapterStore
 from retriever import Ranking
 from slmdock.dock import Dock, DockConfig, announced
@@ -46,6 +46,8 @@ class Context:
     config: DockConfig
     url: str | None
     key_file: Path | None = None
+    server: Callable[..., ServerAddress] = ServerAddress
+    """Makes a Qdrant server's address from URL, key and more; it is reached as the general options say."""
 
     def encoder(self) -> Encoder:
         """The encoder on this machine; texts never leave it."""
@@ -54,6 +56,21 @@ class Context:
     def access(self) -> DockAccess:
         """The dock: through ``--url``, through the gateway that holds its folder, or opened here."""
         return self._gateway() or Dock(self.config)
+
+    def opened(self, work: str) -> Dock:
+        """The dock in this process, for ``work`` that is not done through a gateway.
+
+        Raises:
+            InvalidInput: a gateway holds the dock's folder, or ``--url`` was given.
+        """
+        client = self._gateway()
+        if client is None:
+            return Dock(self.config)
+        client.close()
+        raise InvalidInput(
+            f"{work} on the dock's own machine while nothing serves it: stop 'slmdock serve' there, "
+            "and use --dock, not --url"
+        )
 
     def gateway(self) -> "DockClient":
         """The gateway, for what needs an engine.

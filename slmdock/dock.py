@@ -92,14 +92,14 @@ class Dock:
     @cached_property
     def catalogue(self) -> Catalogue:
         """The catalogue, if there is one already."""
-        return open_catalogue(self._place)
+        return open_catalogue(self.place)
 
     @cached_property
     def indexer(self) -> Indexer:
         """The indexer; makes the catalogue if there is none, and sweeps what a crash left in the store."""
         store = self.store
         if "catalogue" not in self.__dict__:
-            self.catalogue = open_catalogue(self._place, CatalogueSettings.of(self.encoder.identity))
+            self.catalogue = open_catalogue(self.place, CatalogueSettings.of(self.encoder.identity))
         store.sweep()
         return Indexer(self.catalogue, store, self.bases, self.encoder)
 
@@ -115,7 +115,8 @@ class Dock:
         return KeyStore(self.config.folder / KEYS_FILE)
 
     @property
-    def _place(self) -> Path | ServerAddress:
+    def place(self) -> Path | ServerAddress:
+        """Where its catalogue is."""
         return self.config.qdrant or self.config.folder / "catalogue"
 
     def close(self) -> None:
