@@ -4,6 +4,7 @@ python learnware_worker.py reduce|search given.npz answer.npz '{"gamma": 2.0, ..
 """
 
 import json
+import resource
 import sys
 import time
 from types import SimpleNamespace
@@ -52,7 +53,11 @@ def search(given: Arrays, options: dict[str, float]) -> tuple[dict[str, Any], Ar
         distances, found = searcher._search_by_rkme_spec_single(shelf, task)
         seconds.append(time.perf_counter() - started)
     best = [int(item.id) for item in found[:10]]
-    return {"seconds": seconds}, {"best": np.array(best), "distances": np.array(distances[:10])}
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"seconds": seconds, "gigabytes": memory}, {
+        "best": np.array(best),
+        "distances": np.array(distances[:10]),
+    }
 
 
 def _specification(points: NDArray[Any], weights: NDArray[Any], gamma: float) -> Any:

@@ -76,9 +76,8 @@ def fill(
     retriever: Retriever, shelf: Mapping[str, Specification], quality: Mapping[str, Sequence[Signal]]
 ) -> None:
     """Puts learnwares into a catalogue, or replaces them, with these quality signals by name."""
-    settings, encoder = retriever.catalogue.settings, retriever.encoder
     records = [(_record(name, made, quality.get(name, ())), made) for name, made in shelf.items()]
-    retriever.catalogue.upsert([make_entry(record, made, settings, encoder) for record, made in records])
+    retriever.catalogue.upsert([make_entry(record, made, retriever.encoder) for record, made in records])
 
 
 def identify(name: str) -> str:
