@@ -80,10 +80,13 @@ def mixture_of(task: Specification, candidates: Candidates, gamma: float) -> Mix
 
     A private learnware, which is one point and tells no compression error, takes no part.
     """
-    open_ = [each for each in candidates if each.section.compression_error is not None]
+    open_ = [each for each in candidates if each.stored.compression_error is not None]
     known = candidates if len(open_) == len(candidates) else Candidates(open_)
-    sketch = Sketch(task.reduced_set, task.section)
-    solution = separate(sketch, [Sketch(each.reduced, each.section) for each in known], gamma, known.stack)
+    asked = Sketch(task.reduced_set, task.sample_size, task.section.compression_error or 0)
+    sketches = [
+        Sketch(each.reduced, each.learnware.sample_size, each.stored.compression_error or 0) for each in known
+    ]
+    solution = separate(asked, sketches, gamma, known.stack)
 
     def share(part: Part) -> Share:
         return Share(known[part.place].learnware, rounded(part.weight), rounded(part.error))

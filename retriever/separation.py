@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from specification import ReducedSet, Section, self_term
+from specification import ReducedSet, self_term
 from specification.comparison import Doubles, Stack
 
 MAX_SHARES = 8
@@ -29,14 +29,15 @@ TASK = -1
 
 @dataclass(frozen=True)
 class Sketch:
-    """A reduced set and what is known of it."""
+    """A reduced set, the number of texts behind it, and its compression error, 0 where it does not tell."""
 
     reduced: ReducedSet
-    section: Section
+    sample_size: int
+    compression_error: float = 0.0
 
     def noise(self, own: float) -> float:
         """Returns what the finite sample and the compression are expected to have added to the self term."""
-        return (1 - own) / self.section.sample_size + (self.section.compression_error or 0) ** 2
+        return (1 - own) / self.sample_size + self.compression_error**2
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class _Problem:
         values = self._values(place)[:, members] @ duals
         weights = sketch.reduced.weights.astype(np.float64)
         variance = weights @ values**2 - (weights @ values) ** 2
-        result: Doubles = np.maximum(variance, 0) / sketch.section.sample_size
+        result: Doubles = np.maximum(variance, 0) / sketch.sample_size
         return result
 
     def _inverse(self, members: list[int]) -> Doubles:

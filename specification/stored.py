@@ -40,6 +40,12 @@ class StoredSpecification:
             known["calibration"] = Calibration.model_construct(quantiles=rows)
         return Section.model_construct(**(fields | known))
 
+    @property
+    def compression_error(self) -> float | None:
+        """``section.compression_error``, without reading the rest of the section."""
+        error: float | None = self._sections["text"].get("compression_error")
+        return error
+
     @cached_property
     def prompt(self) -> PromptSketch | None:
         """The prompt sketch, if there is one."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from retriever.separation import MIN_WEIGHT, Sketch, Solution, separate
-from specification import ReducedSet, Section, mmd, reduce
-from tests.conftest import DIMENSION, IDENTITY, unit_vectors
+from specification import ReducedSet, mmd, reduce
+from tests.conftest import DIMENSION, unit_vectors
 
 GAMMA = 2.0
 EVERY = 6
@@ -13,8 +13,7 @@ EVERY = 6
 
 def exact(points: np.ndarray, weights: list[float], sample_size: int = 10**9) -> Sketch:
     """A sketch without any noise."""
-    section = Section(encoder=IDENTITY, sample_size=sample_size, compression_error=0, gamma=GAMMA)
-    return Sketch(ReducedSet(points.astype(np.float32), np.array(weights, dtype=np.float32)), section)
+    return Sketch(ReducedSet(points.astype(np.float32), np.array(weights, dtype=np.float32)), sample_size)
 
 
 def sketched(sample: np.ndarray, size: int = 16) -> Sketch:
@@ -22,8 +21,7 @@ def sketched(sample: np.ndarray, size: int = 16) -> Sketch:
     reduced = reduce(sample, size)
     uniform = ReducedSet(sample, np.full(len(sample), 1 / len(sample), dtype=np.float32))
     error = mmd(uniform, reduced)
-    section = Section(encoder=IDENTITY, sample_size=len(sample), compression_error=error, gamma=GAMMA)
-    return Sketch(reduced, section)
+    return Sketch(reduced, len(sample), error)
 
 
 def cloud(source: int, count: int, draw: int) -> np.ndarray:
