@@ -33,7 +33,10 @@ catalogue_app = typer.Typer(
 def snapshot(
     context: typer.Context, file: Annotated[Path, typer.Argument(help="File to write; it must not be there yet.")]
 ) -> None:
-    """Write the catalogue into one file. Adapters and models are not in it: copy the dock's folder 'store' too."""
+    """Write the catalogue into one file.
+
+    Adapters and models are not in it: copy the dock's folder 'store' too.
+    """
     with closing(_dock(context.obj)) as dock, output.progress_bar("writing", "learnwares") as progress:
         count = transfer.snapshot(dock.catalogue, file, progress)
     print(f"{count} learnwares are in {file} ({file.stat().st_size / GIB:.3f} GiB)")
@@ -43,7 +46,10 @@ def snapshot(
 def restore(
     context: typer.Context, file: Annotated[Path, typer.Argument(help="File that 'snapshot' wrote.")]
 ) -> None:
-    """Load a snapshot into this dock's catalogue, which must be empty or new; run it again to go on."""
+    """Load a snapshot into this dock's catalogue.
+
+    That must be empty or new. Run it again to go on after an interruption.
+    """
     place = _dock(context.obj).place
     settings = transfer.snapshot_settings(file)
     with closing(_opened(place, settings)) as target, output.progress_bar("restoring", "learnwares") as progress:
@@ -71,9 +77,10 @@ def move(
         Path | None, typer.Option(help="Dock's folder to move to, where the catalogue is then embedded.")
     ] = None,
 ) -> None:
-    """Copy the catalogue to a Qdrant server or into a dock's folder, and compare the two.
+    """Copy the catalogue to a server or folder.
 
-    The catalogue that was moved from stays as it is. Adapters and models stay in the dock's folder 'store'.
+    Counts and a sample of answers are compared then. The catalogue that was moved from stays as it is, and so
+    do adapters and models, in the dock's folder 'store'.
     """
     given: Context = context.obj
     with closing(_dock(given)) as dock:
@@ -108,7 +115,9 @@ def rebuild(
         int | None, typer.Option(help="Dimension of the feature map: more is nearer to the MMD, and larger.")
     ] = None,
 ) -> None:
-    """Make the index anew beside the one in use, then switch. On a server, searches go on meanwhile.
+    """Make the index anew, then switch to it.
+
+    On a server, searches go on meanwhile.
 
     Let nobody else write to a server's catalogue meanwhile: such writes may be lost.
     """
@@ -125,7 +134,7 @@ def status(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Tell how many learnwares there are, how they are kept, and how they are searched."""
+    """Tell how the catalogue is kept and searched."""
     with closing(_dock(context.obj)) as dock:
         document = _status(dock.catalogue)
     if as_json:
