@@ -24,7 +24,7 @@ from specification import (
 )
 from specification.calibration import GENERAL
 from specification.fast_encoder import FastEncoder
-from specification.kernel import Floats
+from specification.kernel import Floats, gaussian
 
 TEXTS_A_FILE = 250
 BATCH = 2000
@@ -125,29 +125,17 @@ def distances(drawn: Drawn, tasks: Drawn, gamma: float = DEFAULT_GAMMA, batch: i
     The judge: every kernel value of every pair of points, in float32.
     """
     asked = tasks.points.astype(np.float32).reshape(-1, tasks.points.shape[2])
-    asked_squares = (asked**2).sum(axis=1)
     size = drawn.points.shape[1]
     result = np.empty((len(tasks), len(drawn)), dtype=np.float32)
     with progress_bar("exact", "learnwares") as progress:
         for start in range(0, len(drawn), batch):
             points = drawn.points[start : start + batch].astype(np.float32)
             weights = drawn.weights[start : start + batch]
-            own = _kernel(np.matmul(points, points.transpose(0, 2, 1)), _squares(points), _squares(points), gamma)
-            norms = np.einsum("ci,cij,cj->c", weights, own, weights)
+            norms = np.einsum("ci,cij,cj->c", weights, gaussian(points, points, gamma), weights)
             flat = points.reshape(-1, points.shape[2])
-            cross = np.exp(-gamma * np.maximum((flat**2).sum(1)[:, None] + asked_squares - 2 * flat @ asked.T, 0))
+            cross = gaussian(flat, asked, gamma)
             by_task = (cross.reshape(len(flat), len(tasks), -1) * tasks.weights).sum(axis=2)
             products = (by_task.reshape(-1, size, len(tasks)) * weights[:, :, None]).sum(axis=1)
             result[:, start : start + batch] = (norms[:, None] - 2 * products).T
             progress(start, len(drawn))
     return result
-
-
-def _squares(points: Floats) -> Floats:
-    squares: Floats = (points**2).sum(axis=2)
-    return squares
-
-
-def _kernel(products: Floats, left: Floats, right: Floats, gamma: float) -> NDArray[np.float32]:
-    kernel: Floats = np.exp(-gamma * np.maximum(left[:, :, None] + right[:, None, :] - 2 * products, 0))
-    return kernel

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specification.kernel import DEFAULT_GAMMA, Floats
+from specification.kernel import DEFAULT_GAMMA, Floats, gaussian
 from specification.reduced_set import ReducedSet
 
 Doubles = NDArray[np.float64]
@@ -64,8 +64,7 @@ class Stack:
         """Returns μ_i(x) = Σβ_j k(x,z_j) of c reduced sets at n points, float32 [n, d]: float64 [n, c]."""
         if not self.sets:
             return np.zeros((len(points), 0))
-        squared = (points**2).sum(axis=1)[:, None] + self._squares - 2 * (points @ self.points.T)
-        kernel = np.exp(-gamma * np.maximum(squared, 0)).astype(np.float64)
+        kernel = gaussian(points, self.points, gamma, self._squares).astype(np.float64)
         kernel *= self.weights
         values: Doubles = np.add.reduceat(kernel, self.starts, axis=1)
         return values
@@ -86,9 +85,7 @@ class Stack:
                 part = places[start : start + TOGETHER]
                 points = np.stack([self.sets[place].points for place in part])
                 weights = np.stack([self.sets[place].weights for place in part]).astype(np.float64)
-                squares, products = (points**2).sum(axis=2), np.matmul(points, points.transpose(0, 2, 1))
-                squared = squares[:, :, None] + squares[:, None, :] - 2 * products
-                kernel = np.exp(-gamma * np.maximum(squared, 0)).astype(np.float64)
+                kernel = gaussian(points, points, gamma).astype(np.float64)
                 terms[part] = np.einsum("ci,cij,cj->c", weights, kernel, weights)
         return terms
 
