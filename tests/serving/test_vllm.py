@@ -237,18 +237,23 @@ def test_openai_client_gets_what_only_vllm_does(url: str) -> None:
         assert set(caught.value.body) == {"message", "type", "param", "code"}
 
 
-def test_a_client_that_leaves_frees_the_engine(url: str, vllm: VllmProcess) -> None:
-    def aborted() -> int:
-        return vllm.config.log.read_bytes().count(b" aborted.")
+async def test_a_client_that_leaves_frees_the_engine(url: str, vllm: VllmProcess) -> None:
+    def logged(words: bytes) -> int:
+        return vllm.config.log.read_bytes().count(words)
 
     body = {"model": "law", "prompt": "the", "max_tokens": 200, "n": 16, "ignore_eos": True}
-    with httpx.Client(base_url=url, trust_env=False) as client:
-        with client.stream("POST", "/v1/completions", json=body | {"stream": True}, timeout=60) as response:
-            next(response.iter_raw())
-        wait_for(lambda: aborted() == 1)
-        with pytest.raises(httpx.ReadTimeout):
-            client.post("/v1/completions", json=body, timeout=0.3)
-        wait_for(lambda: aborted() == 2)
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as response:
+            await anext(response.aiter_raw())
+        await asyncio.to_thread(wait_for, lambda: logged(b" aborted.") == 1)
+        # The last of the sixteen has reached the engine, so there is something to free.
+        arrived = logged(b"Added request 15_")
+        leaving = asyncio.create_task(client.post("/v1/completions", json=body))
+        await asyncio.to_thread(wait_for, lambda: logged(b"Added request 15_") == arrived + 1)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await asyncio.to_thread(wait_for, lambda: logged(b" aborted.") == 2)
 
 
 def test_a_new_learnware_is_served_at_once(url: str, base: Path, sketch: Sketch, tmp_path: Path) -> None:
