@@ -251,7 +251,8 @@ def _remove(shards: Sequence[edge.EdgeShard], folder: Path) -> None:
 
 
 def _key(id: object) -> Key:
-    return UUID(str(id)).bytes
+    assert isinstance(id, UUID)
+    return id.bytes
 
 
 def edge_filter(where: Filter) -> edge.Filter | None:

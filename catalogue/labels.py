@@ -13,7 +13,7 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def printable(text: str) -> str:
     """Returns ``text``; raises ValueError if it holds control characters or lone surrogates."""
-    if UNPRINTABLE.search(text):
+    if not text.isprintable() and UNPRINTABLE.search(text):
         raise ValueError("control characters are not allowed")
     return text
 

@@ -131,7 +131,6 @@ class Ledger:
         """Returns up to ``limit`` changes with numbers over ``after``, in order."""
         behind = "WHERE number > ? ORDER BY number LIMIT ?"
         columns = "number, key, record, file, text_vector"
-        columns = "number, key, record, file, text_vector"
         written = self._ask(f"SELECT {columns} FROM learnware {behind}", (after, limit))
         gone = self._ask(f"SELECT number, key FROM removed {behind}", (after, limit))
         changes = [Change(number, key, _row(*values)) for number, key, *values in written]

@@ -6,6 +6,8 @@ from math import nan
 from catalogue import Learnware
 
 MAX_UNKNOWN = 0.5
+DECIMALS = 6
+"""Of measured numbers as they are reported."""
 
 
 @dataclass(frozen=True)
@@ -114,5 +116,5 @@ class Ranking:
 
 
 def rounded(number: float) -> float:
-    """Returns a measured number as it is reported, to six decimals."""
-    return round(float(number), 6)
+    """Returns a measured number as it is reported."""
+    return round(float(number), DECIMALS)

@@ -1,6 +1,6 @@
 """A task's mixture of learnwares in the catalogue, and which of them should answer a prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
@@ -10,8 +10,8 @@ import numpy as np
 
 from catalogue import Learnware, Row
 from retriever.decision import Decision, Mixture, Pruned, Share, rounded
-from retriever.separation import Part, Sketch, separate
-from specification import ReducedSet, Section, Specification, StoredSpecification, evaluate, self_term
+from retriever.separation import Separation, Sketch
+from specification import ReducedSet, Specification, StoredSpecification, evaluate, self_term
 from specification.comparison import Doubles, Stack
 from specification.kernel import Floats
 
@@ -28,14 +28,7 @@ class Candidate:
 
     learnware: Learnware
     stored: StoredSpecification
-
-    @property
-    def reduced(self) -> ReducedSet:
-        return self.stored.reduced_set
-
-    @property
-    def section(self) -> Section:
-        return self.stored.section
+    reduced: ReducedSet
 
 
 class Candidates(Sequence[Candidate]):
@@ -48,14 +41,17 @@ class Candidates(Sequence[Candidate]):
     def of(cls, rows: Sequence[Row]) -> "Candidates":
         """The newest version of each name among rows."""
         newest = {item.id for item in newest_versions([row.learnware for row in rows])}
-        known = [row for row in rows if row.learnware.id in newest]
-        return cls([Candidate(row.learnware, StoredSpecification(row.file)) for row in known])
+        known = [(row.learnware, StoredSpecification(row.file)) for row in rows if row.learnware.id in newest]
+        return cls([Candidate(learnware, stored, stored.reduced_set) for learnware, stored in known])
 
     def __len__(self) -> int:
         return len(self._candidates)
 
     def __getitem__(self, place: Any) -> Any:
         return self._candidates[place]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates)
 
     @cached_property
     def stack(self) -> Stack:
@@ -75,42 +71,61 @@ def newest_versions(learnwares: Sequence[Learnware]) -> list[Learnware]:
     return [item for item in learnwares if item.version == newest[item.name]]
 
 
-def mixture_of(task: Specification, candidates: Candidates, gamma: float) -> Mixture:
-    """Returns the task as a mixture of candidates, by the catalogue's kernel.
+class Unmixing:
+    """A task's mixture of candidates by the catalogue's kernel; more of them may be added to it.
 
     A private learnware, which is one point and tells no compression error, takes no part.
     """
-    open_ = [each for each in candidates if each.stored.compression_error is not None]
-    known = candidates if len(open_) == len(candidates) else Candidates(open_)
-    asked = Sketch(task.reduced_set, task.sample_size, task.section.compression_error or 0)
-    sketches = [
-        Sketch(each.reduced, each.learnware.sample_size, each.stored.compression_error or 0) for each in known
-    ]
-    solution = separate(asked, sketches, gamma, known.stack)
 
-    def share(part: Part) -> Share:
-        return Share(known[part.place].learnware, rounded(part.weight), rounded(part.error))
+    def __init__(self, task: Specification, gamma: float) -> None:
+        self.task = task
+        asked = Sketch(task.reduced_set, task.sample_size, task.section.compression_error or 0)
+        self._separation = Separation(asked, gamma)
+        self._known: list[Candidate] = []
 
-    return Mixture(
-        shares=tuple(map(share, solution.parts)),
-        unknown=rounded(solution.unknown),
-        residual=rounded(solution.residual),
-        noise=rounded(solution.noise),
-        pruned=tuple(
-            Pruned(known[part.place].learnware, rounded(part.weight), part.reason) for part in solution.pruned
-        ),
-    )
+    def add(self, candidates: Candidates) -> None:
+        """Lets candidates take part that do not yet."""
+        open_ = [each for each in candidates if each.stored.compression_error is not None]
+        known = candidates if len(open_) == len(candidates) else Candidates(open_)
+        self._separation.add(
+            [
+                Sketch(each.reduced, each.learnware.sample_size, each.stored.compression_error or 0)
+                for each in known
+            ],
+            known.stack,
+        )
+        self._known += known
 
+    def mixture(self) -> Mixture:
+        """Returns the task as a mixture of what was added."""
+        solution = self._separation.solve()
+        return Mixture(
+            shares=tuple(
+                Share(self._known[part.place].learnware, rounded(part.weight), rounded(part.error))
+                for part in solution.parts
+            ),
+            unknown=rounded(solution.unknown),
+            residual=rounded(solution.residual),
+            noise=rounded(solution.noise),
+            pruned=tuple(
+                Pruned(self._known[part.place].learnware, rounded(part.weight), part.reason)
+                for part in solution.pruned
+            ),
+        )
 
-def remainder(task: Specification, mixture: Mixture, sets: Mapping[str, ReducedSet]) -> ReducedSet:
-    """Returns what the mixture leaves of the task, scaled to a distribution; its weights may be negative.
+    def remainder(self, mixture: Mixture) -> ReducedSet:
+        """Returns what the mixture leaves of the task, scaled to a distribution; its weights may be negative.
 
-    ``sets`` holds the reduced sets of its learnwares by id; ``mixture.unknown`` must be positive.
-    """
-    parts = [(1.0, task.reduced_set), *((-share.weight, sets[share.learnware.id]) for share in mixture.shares)]
-    weights = np.concatenate([np.float32(part) * reduced.weights for part, reduced in parts])
-    points = np.concatenate([reduced.points for _, reduced in parts])
-    return ReducedSet(points, weights / np.float32(mixture.unknown))
+        ``mixture.unknown`` must be positive.
+        """
+        sets = {each.learnware.id: each.reduced for each in self._known}
+        parts = [
+            (1.0, self.task.reduced_set),
+            *((-share.weight, sets[share.learnware.id]) for share in mixture.shares),
+        ]
+        weights = np.concatenate([np.float32(part) * reduced.weights for part, reduced in parts])
+        points = np.concatenate([reduced.points for _, reduced in parts])
+        return ReducedSet(points, weights / np.float32(mixture.unknown))
 
 
 def assign(scores: Doubles, members: Sequence[tuple[Learnware, float]], unknown: float) -> Decision:

@@ -35,7 +35,7 @@ class Sketch:
     def read(cls, file: bytes, gamma: float) -> "Sketch":
         """Reads a stored specification file."""
         stored = StoredSpecification(file)
-        reduced, prompt, calibration = stored.reduced_set, stored.prompt, stored.section.calibration
+        reduced, prompt, calibration = stored.reduced_set, stored.prompt, stored.calibration
         known = prompt if prompt is not None and prompt.section.views == VIEWS else None
         return cls(reduced, known, calibration, self_term(reduced, gamma))
 

@@ -10,17 +10,16 @@ import numpy as np
 from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware, Row
 from catalogue.contract import MAX_LIMIT
 from catalogue.schema import PROMPT_VECTOR
-from retriever.decision import Decision, Mixture, Ranked, Ranking, rounded
+from retriever.decision import DECIMALS, Decision, Mixture, Ranked, Ranking, rounded
 from retriever.live_whitening import LiveWhitening
 from retriever.measurements import FindTask, Measurements, no_task, noise
 from retriever.mixture import (
     UNKNOWN_SCORE,
     Candidates,
+    Unmixing,
     assign,
-    mixture_of,
     newest_versions,
     prompt_scores,
-    remainder,
 )
 from retriever.parameter_match import nearest_by_parameters, with_parameters
 from retriever.prompt_match import Sketch, fits, log_likelihoods, order
@@ -248,7 +247,7 @@ class Retriever:
         known = {each.learnware.id: each for each in candidates}
 
         def judging(id: str) -> tuple[ReducedSet, Calibration | None]:
-            return known[id].reduced, known[id].section.calibration
+            return known[id].reduced, known[id].stored.calibration
 
         return self._ranking(asked, len(candidates), ranked, limit, started, judging)
 
@@ -261,10 +260,9 @@ class Retriever:
         match = self._compare(task.reduced_set, candidates)
         expected = self.measurements.expect(task, candidates, match)
         first = nearest_ones(match.overlap, match.mmd, noise(task, candidates))
-        rows = zip(
-            candidates, match.overlap, match.mmd, expected.mean, expected.deviation, expected.tasks, strict=True
-        )
-        ranked = [Ranked(each.learnware, *map(rounded, numbers)) for each, *numbers in rows]
+        figures = np.array([match.overlap, match.mmd, expected.mean, expected.deviation, expected.tasks])
+        rows = zip(candidates, figures.round(DECIMALS).T.tolist(), strict=True)
+        ranked = [Ranked(each.learnware, *numbers) for each, numbers in rows]
         ranked = with_parameters(candidates, task.parameters, ranked)
         judged = any(each.learnware.quality for each in candidates)
         # A learnware's place among the first and its expectation decide only where there are signals.
@@ -282,18 +280,19 @@ class Retriever:
 
         A narrow learnware with a small part may be far from the whole task, but not from what others leave of it.
         """
-        gamma = self.catalogue.settings.feature_map.gamma
+        unmixing = Unmixing(task, self.catalogue.settings.feature_map.gamma)
+        known, everything = set[str](), len(candidates) < self.candidates
         for _ in range(ATTEMPTS):
-            mixture = mixture_of(task, candidates, gamma)
-            if mixture.unknown < MIN_WEIGHT or len(candidates) < self.candidates:
+            unmixing.add(candidates)
+            mixture = unmixing.mixture()
+            known |= {each.learnware.name for each in candidates}
+            if mixture.unknown < MIN_WEIGHT or everything:
                 break
-            known = {each.learnware.name for each in candidates}
-            left = remainder(task, mixture, {each.learnware.id: each.reduced for each in candidates})
+            left = unmixing.remainder(mixture)
             rows = self.catalogue.near_task(left, min(self.candidates, LEFT), PUBLISHED & where)
-            fresh = [each for each in Candidates.of(rows) if each.learnware.name not in known]
-            if not fresh:
+            candidates = Candidates([each for each in Candidates.of(rows) if each.learnware.name not in known])
+            if not candidates:
                 break
-            candidates = Candidates([*candidates, *fresh])
         return mixture
 
     def _encode(self, prompt: str) -> Floats:

@@ -61,58 +61,75 @@ class Solution:
     noise: float
 
 
-def separate(task: Sketch, candidates: Sequence[Sketch], gamma: float, stack: Stack | None = None) -> Solution:
-    """Returns the candidates that a task is made of, heaviest first; equal gains go to the first candidate.
+def separate(task: Sketch, candidates: Sequence[Sketch], gamma: float) -> Solution:
+    """Returns the candidates that a task is made of, heaviest first; equal gains go to the first candidate."""
+    separation = Separation(task, gamma)
+    separation.add(candidates, Stack([candidate.reduced for candidate in candidates]))
+    return separation.solve()
 
-    ``stack`` holds the candidates' reduced sets, if that was made already.
+
+class Separation:
+    """The corrected least squares of one task, to which candidates may be added after each answer.
+
+    What was computed of earlier candidates is kept. ``TASK`` stands for the task's place.
     """
-    problem = _Problem(task, candidates, gamma, stack or Stack([candidate.reduced for candidate in candidates]))
-    members: list[int] = []
-    pruned: list[Part] = []
-    while len(members) < min(MAX_SHARES, len(candidates)):
-        place = problem.next(members)
-        if place is None:
-            break
-        wider = [*members, place]
-        part = problem.parts(wider)[-1]
-        if part.reason:
-            pruned.append(part)
-            break
-        members = wider
-    while failing := [part for part in problem.parts(members, problem.unknown(members)) if part.reason]:
-        weakest = min(failing, key=lambda part: part.weight)
-        pruned.append(weakest)
-        members.remove(weakest.place)
-    return problem.solution(members, pruned)
 
-
-class _Problem:
-    """The corrected least squares of one task. ``TASK`` stands for the task's place."""
-
-    def __init__(self, task: Sketch, candidates: Sequence[Sketch], gamma: float, stack: Stack) -> None:
-        self.task, self.candidates, self.gamma = task, candidates, gamma
-        self.sets = stack
-        own = self.sets.self_terms(gamma)
-        self.noises = np.array([each.noise(float(x)) for each, x in zip(candidates, own, strict=True)])
-        # A sketch that is noise nearly alone keeps a little: the matrix must stay positive.
-        self.own = np.maximum(own - self.noises, LEAST_SIGNAL * own)
+    def __init__(self, task: Sketch, gamma: float) -> None:
+        self.task, self.gamma = task, gamma
+        self.candidates: list[Sketch] = []
+        self.stacks: list[Stack] = []
+        self.noises, self.own, self.cross = np.zeros(0), np.zeros(0), np.zeros(0)
         self.values: dict[int, Doubles] = {}
         self.rows: dict[int, Doubles] = {}
-        self.known_weights: dict[tuple[int, ...], Doubles] = {}
-        self.cross = task.reduced.weights @ self._values(TASK)
+        self.known: dict[tuple[int, ...], tuple[Doubles, Doubles]] = {}
         norm = self_term(task.reduced, gamma)
         self.task_noise = task.noise(norm)
         self.norm = max(norm - self.task_noise, LEAST_SIGNAL * norm)
         self.needed = NormalDist().inv_cdf(1 - SIGNIFICANCE)
+
+    def add(self, candidates: Sequence[Sketch], stack: Stack) -> None:
+        """Adds candidates, whose places follow those of earlier ones; ``stack`` holds their reduced sets."""
+        own = stack.self_terms(self.gamma)
+        noises = np.array([each.noise(float(x)) for each, x in zip(candidates, own, strict=True)])
+        for place, known in self.values.items():
+            fresh = stack.evaluate(self._sketch(place).reduced.points, self.gamma)
+            self.values[place] = np.concatenate([known, fresh], axis=1)
+        self.rows.clear()
+        self.candidates += candidates
+        self.stacks.append(stack)
+        self.noises = np.concatenate([self.noises, noises])
+        # A sketch that is noise nearly alone keeps a little: the matrix must stay positive.
+        self.own = np.concatenate([self.own, np.maximum(own - noises, LEAST_SIGNAL * own)])
+        self.cross = self.task.reduced.weights @ self._values(TASK)
+
+    def solve(self) -> Solution:
+        """Returns what ``separate`` does, of all candidates so far."""
+        members: list[int] = []
+        pruned: list[Part] = []
+        while len(members) < min(MAX_SHARES, len(self.candidates)):
+            place = self.next(members)
+            if place is None:
+                break
+            wider = [*members, place]
+            part = self.parts(wider)[-1]
+            if part.reason:
+                pruned.append(part)
+                break
+            members = wider
+        while failing := [part for part in self.parts(members, self.unknown(members)) if part.reason]:
+            weakest = min(failing, key=lambda part: part.weight)
+            pruned.append(weakest)
+            members.remove(weakest.place)
+        return self.solution(members, pruned)
 
     def next(self, members: list[int]) -> int | None:
         """The candidate whose joining lowers the residual most, None if none does.
 
         One whose distance to the members' span is within the sketches' own error cannot be told from them.
         """
-        block, inverse = self._block(members), self._inverse(members)
-        distance = self.own - np.einsum("ic,ij,jc->c", block, inverse, block)
-        slope = self.cross - block.T @ self._weights(members)
+        block, (weights, inverse) = self._block(members), self._solved(members)
+        distance = self.own - (block * (inverse @ block)).sum(axis=0)
+        slope = self.cross - weights @ block
         able = (slope > 0) & (distance > CONDITION * self.own)
         able[members] = False
         gains = np.where(able, slope**2 / np.where(able, distance, 1), 0)
@@ -159,17 +176,22 @@ class _Problem:
         return Part(place, weight, error, reason)
 
     def _weights(self, members: list[int]) -> Doubles:
-        """min_w≥0 of wᵀGw - 2wᵀb by G = LLᵀ, which makes it a least-squares problem."""
+        return self._solved(members)[0]
+
+    def _solved(self, members: list[int]) -> tuple[Doubles, Doubles]:
+        """min_w≥0 of wᵀGw - 2wᵀb by G = LLᵀ, which makes it a least-squares problem; and G⁻¹."""
         from scipy.linalg import solve_triangular
         from scipy.optimize import nnls
 
         if not members:
-            return np.zeros(0)
+            return np.zeros(0), np.zeros((0, 0))
         key = tuple(members)
-        if key not in self.known_weights:
-            lower = np.linalg.cholesky(self._block(members)[:, members])
-            self.known_weights[key] = nnls(lower.T, solve_triangular(lower, self.cross[members], lower=True))[0]
-        return self.known_weights[key]
+        if key not in self.known:
+            gram = self._block(members)[:, members]
+            lower = np.linalg.cholesky(gram)
+            weights = nnls(lower.T, solve_triangular(lower, self.cross[members], lower=True))[0]
+            self.known[key] = weights, np.asarray(np.linalg.inv(gram), dtype=np.float64)
+        return self.known[key]
 
     def _errors(self, members: list[int]) -> Doubles:
         """Standard errors of the weights, float64 [k].
@@ -177,25 +199,17 @@ class _Problem:
         Unconstrained, w_j = ⟨μ_U,d_j⟩ with the dual functions d_j = Σ(G⁻¹)_ji μ_i: a mean of d_j over the task's
         texts, and likewise on the side of each learnware, w_i times a mean over its texts.
         """
-        weights, duals = self._weights(members), self._inverse(members)
-        total = self._spread(TASK, members, duals)
-        for place, weight in zip(members, weights, strict=True):
-            total = total + weight**2 * self._spread(place, members, duals)
-        errors: Doubles = np.sqrt(total)
+        weights, duals = self._solved(members)
+        places = [TASK, *members]
+        sketches = [self._sketch(place) for place in places]
+        values = np.concatenate([self._values(place)[:, members] for place in places]) @ duals
+        shares = np.concatenate([each.reduced.weights for each in sketches]).astype(np.float64)[:, None]
+        sizes = [len(each.reduced) for each in sketches]
+        starts = np.cumsum([0, *sizes[:-1]])
+        variances = np.add.reduceat(shares * values**2, starts) - np.add.reduceat(shares * values, starts) ** 2
+        parts = np.array([1.0, *weights]) ** 2 / [each.sample_size for each in sketches]
+        errors: Doubles = np.sqrt(parts @ np.maximum(variances, 0))
         return errors
-
-    def _spread(self, place: int, members: list[int], duals: Doubles) -> Doubles:
-        """The variance of the means of the dual functions over one sketch's texts, float64 [k]."""
-        sketch = self._sketch(place)
-        values = self._values(place)[:, members] @ duals
-        weights = sketch.reduced.weights.astype(np.float64)
-        variance = weights @ values**2 - (weights @ values) ** 2
-        result: Doubles = np.maximum(variance, 0) / sketch.sample_size
-        return result
-
-    def _inverse(self, members: list[int]) -> Doubles:
-        inverse: Doubles = np.linalg.inv(self._block(members)[:, members]).astype(np.float64)
-        return inverse
 
     def _block(self, members: list[int]) -> Doubles:
         """Gram rows of the members against all candidates, with the corrected diagonal: float64 [k, c]."""
@@ -211,7 +225,9 @@ class _Problem:
     def _values(self, place: int) -> Doubles:
         """Every candidate's μ_i at the points of one sketch, float64 [m, c]: all that is needed of the kernel."""
         if place not in self.values:
-            self.values[place] = self.sets.evaluate(self._sketch(place).reduced.points, self.gamma)
+            points = self._sketch(place).reduced.points
+            found = [stack.evaluate(points, self.gamma) for stack in self.stacks]
+            self.values[place] = np.concatenate(found, axis=1)
         return self.values[place]
 
     def _sketch(self, place: int) -> Sketch:

@@ -57,10 +57,10 @@ class Calibration(BaseModel):
         Linear in the logarithms of fit and size, since fits of single texts span orders of magnitude; below
         the lowest quantile in proportion to the fit. Beyond the last row, the last row judges.
         """
-        rows = np.log(np.maximum(self.quantiles, SMALLEST))
-        place = min(float(np.log2(max(texts, 1))), len(rows) - 1)
-        below, above = int(np.floor(place)), int(np.ceil(place))
-        row = rows[below] + (place - below) * (rows[above] - rows[below])
+        place = min(float(np.log2(max(texts, 1))), len(self.quantiles) - 1)
+        below = int(place)
+        lower, upper = np.log(np.maximum(self.quantiles[below : below + 2], SMALLEST))[[0, -1]]
+        row = lower + (place - below) * (upper - lower)
         logarithm = float(np.log(max(fit, SMALLEST)))
         if logarithm < row[0]:
             return float(LEVELS[0] * np.exp(logarithm - row[0]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specification.kernel import DEFAULT_GAMMA, Floats, gaussian
+from specification.kernel import DEFAULT_GAMMA, Floats, gaussian, squared_lengths
 from specification.reduced_set import ReducedSet
 
 Doubles = NDArray[np.float64]
@@ -56,8 +56,9 @@ class Stack:
         self.sets = sets
         self.points = np.concatenate([each.points for each in sets]) if sets else np.zeros((0, 1), np.float32)
         self.weights = np.concatenate([each.weights for each in sets]) if sets else np.zeros(0, np.float32)
-        self.starts = np.cumsum([0] + [len(each) for each in sets[:-1]])
-        self._squares = (self.points**2).sum(axis=1)
+        self.sizes = np.array([len(each.weights) for each in sets], dtype=np.int64)
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        self._squares = squared_lengths(self.points)
         self._own: dict[float, Doubles] = {}
 
     def evaluate(self, points: Floats, gamma: float) -> Doubles:
@@ -77,16 +78,13 @@ class Stack:
 
     def _self_terms(self, gamma: float) -> Doubles:
         terms = np.empty(len(self.sets))
-        by_size: dict[int, list[int]] = {}
-        for place, each in enumerate(self.sets):
-            by_size.setdefault(len(each), []).append(place)
-        for places in by_size.values():
-            for start in range(0, len(places), TOGETHER):
-                part = places[start : start + TOGETHER]
-                points = np.stack([self.sets[place].points for place in part])
-                weights = np.stack([self.sets[place].weights for place in part]).astype(np.float64)
-                kernel = gaussian(points, points, gamma).astype(np.float64)
-                terms[part] = np.einsum("ci,cij,cj->c", weights, kernel, weights)
+        for size in np.unique(self.sizes):
+            places = np.flatnonzero(self.sizes == size)
+            for part in np.array_split(places, -(-len(places) // TOGETHER)):
+                rows = self.starts[part, None] + np.arange(size)
+                points, weights = self.points[rows], self.weights[rows].astype(np.float64)
+                kernel = gaussian(points, points, gamma, self._squares[rows]).astype(np.float64)
+                terms[part] = ((kernel @ weights[:, :, None])[:, :, 0] * weights).sum(axis=1)
         return terms
 
 
@@ -104,7 +102,8 @@ def evaluate(points: Floats, others: Sequence[ReducedSet], gamma: float = DEFAUL
 
 def self_term(reduced: ReducedSet, gamma: float = DEFAULT_GAMMA) -> float:
     """Returns ‖μ‖² of a reduced set: the weighted double sum of its own kernel values."""
-    return float(Stack([reduced]).self_terms(gamma)[0])
+    weights = reduced.weights.astype(np.float64)
+    return float(weights @ gaussian(reduced.points, reduced.points, gamma).astype(np.float64) @ weights)
 
 
 def mmd(left: ReducedSet, right: ReducedSet, gamma: float = DEFAULT_GAMMA) -> float:

@@ -18,8 +18,16 @@ def gaussian(
 
     ``squares`` is ‖y‖² of the rows of ``right``, [..., b], if it is known already. All are of one dtype.
     """
-    known = (right**2).sum(axis=-1) if squares is None else squares
-    products = left @ right.swapaxes(-1, -2)
-    squared = (left**2).sum(axis=-1)[..., :, None] + known[..., None, :] - 2 * products
-    result: NDArray[Real] = np.exp(-gamma * np.maximum(squared, 0))
-    return result
+    known = squared_lengths(right) if squares is None else squares
+    values: NDArray[Real] = left @ right.swapaxes(-1, -2)
+    values *= -2
+    values += squared_lengths(left)[..., :, None] + known[..., None, :]
+    np.maximum(values, 0, out=values)
+    values *= -gamma
+    return np.exp(values, out=values)
+
+
+def squared_lengths(rows: NDArray[Real]) -> NDArray[Real]:
+    """Returns ‖x‖² of rows [..., d]: [...]."""
+    lengths: NDArray[Real] = np.einsum("...d,...d->...", rows, rows)
+    return lengths

@@ -66,13 +66,13 @@ def test_a_better_fit_never_has_a_smaller_p_value(
 def test_comes_back_from_a_file_as_it_was(calibration: Calibration) -> None:
     data = with_calibration(calibration).to_bytes()
     assert Specification.from_bytes(data).section.calibration == calibration
-    assert StoredSpecification(data).section.calibration == calibration
+    assert StoredSpecification(data).calibration == calibration
 
 
 def test_a_file_without_one_is_what_it_was_before() -> None:
     data = make_specification(1).to_bytes()
     assert b"calibration" not in data
-    assert StoredSpecification(data).section.calibration is None
+    assert StoredSpecification(data).calibration is None
 
 
 def test_a_quantile_has_its_level_and_between_sizes_and_quantiles_lies_between() -> None:
