@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from benchmarks.catalogue_data import SHARES, Masks, distances, rows, source, specify, tags_of
 from benchmarks.drawn import Drawn, Source
-from benchmarks.report import finish, progress_bar, table
+from benchmarks.report import finish, progress_bar, resident, table
 from catalogue import CatalogueSettings, EdgeCatalogue, Row, parse_filter
 from retriever import Retriever
 from specification import SentenceEncoder
@@ -31,6 +30,7 @@ FOUND = 10
 WARM_UP = 20
 BATCH = 2000
 TIE = 1e-6
+POINTS, WEIGHTS = "points.npy", "weights.npy"
 
 
 def main() -> None:
@@ -56,13 +56,17 @@ def main() -> None:
 def drawn_in(folder: Path, size: int, drawer: Source, seed: int) -> Drawn:
     """Learnwares that were drawn before, or new ones; mapped from files, since a million of them take 6 GB."""
     folder.mkdir(parents=True, exist_ok=True)
-    points, weights = folder / "points.npy", folder / "weights.npy"
-    if not weights.exists():
+    if not (folder / WEIGHTS).exists():
         with progress_bar("drawing", "learnwares") as progress:
             drawn = drawer.draw(size, np.random.default_rng((seed, size)), progress)
-        np.save(points, drawn.points)
-        np.save(weights, drawn.weights)
-    return Drawn(np.load(points, mmap_mode="r"), np.load(weights))
+        np.save(folder / POINTS, drawn.points)
+        np.save(folder / WEIGHTS, drawn.weights)
+    return kept_in(folder)
+
+
+def kept_in(folder: Path) -> Drawn:
+    """The learnwares that were drawn for a folder."""
+    return Drawn(np.load(folder / POINTS, mmap_mode="r"), np.load(folder / WEIGHTS))
 
 
 def _measured(drawn: Drawn, tasks: Drawn, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def _search(folder: Path, tasks: Drawn, where: str) -> tuple[list[float], list[l
         ranking = retriever.search(task, FOUND, condition)
         seconds.append(time.perf_counter() - begun)
         found.append([item.learnware.name for item in ranking.ranked])
-    memory = psutil.Process().memory_info().rss / 1e9
+    memory = resident()
     catalogue.close()
     return seconds, found, memory, opened
 

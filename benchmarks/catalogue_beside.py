@@ -9,7 +9,6 @@ memory at the end and, from the size before, the exponent with which its time gr
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
-from benchmarks.catalogue import WARM_UP, catalogue_of, drawn_in
+from benchmarks.catalogue import WARM_UP, catalogue_of, drawn_in, kept_in
 from benchmarks.catalogue_data import distances, rows, source, specify, tags_of
 from benchmarks.drawn import Drawn
 from benchmarks.learnware_package import ask_peer
-from benchmarks.report import finish, table
+from benchmarks.report import finish, resident, table
 from catalogue import Catalogue, CatalogueSettings, EdgeCatalogue
 from catalogue.server import ServerCatalogue
 from retriever import Retriever
@@ -34,12 +33,13 @@ from specification import DEFAULT_GAMMA, SentenceEncoder
 
 FOUND = 10
 OURS = "slmdock, Qdrant Edge"
-LARGEST = {"numpy, exact": 100_000, "qdrant-client, local mode": 10_000, "learnware 0.4.0.post1": 10_000}
+LARGEST = {"qdrant-client, local mode": 10_000, "learnware 0.4.0.post1": 10_000}
 """How far each of the others gets in a few minutes."""
 
 Measured = tuple[float, float]
 """Median seconds of a search, and gigabytes of the process."""
-Search = Callable[[Drawn, Drawn, Path], Measured]
+Search = Callable[[Path, Drawn], Measured]
+"""Measures searches for tasks among the learnwares that a folder holds."""
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
             for name, search in SYSTEMS.items():
                 if size <= LARGEST.get(name, size):
                     with multiprocessing.get_context("spawn").Pool(1) as pool:
-                        found[name][size] = pool.apply(search, (drawn, tasks, folder))
+                        found[name][size] = pool.apply(search, (folder, tasks))
     lines = [line for name, by_size in found.items() for line in _lines(name, by_size)]
     table(f"one search; {words}", ["system", "learnwares", "ms", "GB", "grows with n^"], lines)
     if options.plot:
@@ -80,19 +80,20 @@ def _lines(name: str, by_size: dict[int, Measured]) -> list[list[object]]:
     return lines
 
 
-def _exact(drawn: Drawn, tasks: Drawn, _: Path) -> Measured:
+def _exact(folder: Path, tasks: Drawn) -> Measured:
+    drawn = kept_in(folder)
     held = Drawn(np.array(drawn.points), drawn.weights)
     ones = [Drawn(tasks.points[place : place + 1], tasks.weights[place : place + 1]) for place in range(4)]
     return _timed([partial(distances, held, one) for one in ones], 1)
 
 
-def _ours(_: Drawn, tasks: Drawn, folder: Path) -> Measured:
+def _ours(folder: Path, tasks: Drawn) -> Measured:
     with EdgeCatalogue.open(folder / "catalogue") as catalogue:
         return _searched(catalogue, tasks, WARM_UP)
 
 
-def _local_mode(drawn: Drawn, tasks: Drawn, _: Path) -> Measured:
-    encoder = SentenceEncoder().identity
+def _local_mode(folder: Path, tasks: Drawn) -> Measured:
+    drawn, encoder = kept_in(folder), SentenceEncoder().identity
     with tempfile.TemporaryDirectory() as place:
         catalogue = ServerCatalogue(QdrantClient(path=place), CatalogueSettings.of(encoder))
         catalogue.load(list(rows(drawn, encoder, tags_of(len(drawn), 0), 0)))
@@ -106,8 +107,8 @@ def _searched(catalogue: Catalogue, tasks: Drawn, warm_up: int) -> Measured:
     return _timed([partial(retriever.search, task, FOUND) for task in asked], warm_up)
 
 
-def _learnware(drawn: Drawn, tasks: Drawn, _: Path) -> Measured:
-    task = tasks.reduced(0)
+def _learnware(folder: Path, tasks: Drawn) -> Measured:
+    drawn, task = kept_in(folder), tasks.reduced(0)
     arrays: dict[str, NDArray[Any]] = {
         "task_points": task.points, "task_weights": task.weights, "points": np.array(drawn.points),
               "weights": drawn.weights}  # fmt: skip
@@ -121,8 +122,7 @@ def _timed(searches: Sequence[Callable[[], object]], warm_up: int) -> Measured:
         started = time.perf_counter()
         search()
         seconds.append(time.perf_counter() - started)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return median(seconds[warm_up:]), memory
+    return median(seconds[warm_up:]), resident()
 
 
 def _plot(found: dict[str, dict[int, Measured]], file: Path) -> None:

@@ -7,12 +7,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from slmdock.output import progress_bar
 
-__all__ = ["arguments", "finish", "hardware", "progress_bar", "table"]
+__all__ = ["arguments", "finish", "hardware", "progress_bar", "resident", "table"]
 
 
 def arguments(description: str | None, data: bool = True) -> argparse.ArgumentParser:
@@ -43,6 +44,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     console = Console(width=160, highlight=False)
     console.print(shown)
     console.print()
+
+
+def resident() -> float:
+    """Gigabytes that this process and those it started hold in memory."""
+    own = psutil.Process()
+    return sum(float(process.memory_info().rss) for process in (own, *own.children(recursive=True))) / 1e9
 
 
 def finish(name: str, results: Mapping[str, object]) -> None:

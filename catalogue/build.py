@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from catalogue.contract import CatalogueSettings
-from catalogue.edge_index import EdgeIndex, engine_errors
+from catalogue.edge_index import FLUSH, EdgeIndex, engine_errors
 from catalogue.filters import EVERYTHING
 from catalogue.ledger import Ledger
 from specification import Progress
@@ -84,6 +84,8 @@ def build(folder: Path, name: str, settings: CatalogueSettings, progress: Progre
         while changes := ledger.changes(index.applied, BATCH):
             index.apply(changes)
             progress(min(index.applied, last), last)
+            if index.unflushed >= FLUSH:
+                index.flush()
         index.finish(graphs=index.count(EVERYTHING) >= FEW)
         index.close()
         ledger.close()

@@ -4,16 +4,18 @@
 from it and searched. A write goes to the ledger, which makes it durable, and then to the index, where fresh points
 are answered exactly, by brute force. When there are many of them another process makes the next index from the
 ledger (``catalogue.build``), since building graphs would stop this one; what was written meanwhile is added to it,
-and it takes the old one's place at once. So an index with another feature map is made too.
+and it takes the old one's place at once. So an index with another feature map is made too. A large index is
+searched in a process of its own (``catalogue.index_process``).
 """
 
+import contextlib
 import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 from uuid import uuid4
 
 from qdrant_edge import SparseVector
@@ -23,9 +25,10 @@ from catalogue.contract import BATCH, Catalogue, CatalogueSettings, Hit, Page, S
 from catalogue.edge_folder import INDEX, State, prepare, require_space, size_of, take, write_state
 from catalogue.edge_index import EdgeIndex, engine_errors
 from catalogue.filters import EVERYTHING, Filter
+from catalogue.index_process import Index, IndexLost, open_index
 from catalogue.keywords import Keywords
 from catalogue.learnware import Learnware, is_id
-from catalogue.ledger import Ledger, key_of
+from catalogue.ledger import Key, Ledger, key_of
 from catalogue.plan import IndexPlan
 from catalogue.row import Row, Vector
 from catalogue.schema import (
@@ -50,6 +53,7 @@ GROWTH = 0.1
 """A large index is made anew when this part of it is fresh."""
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class EdgeCatalogue(Catalogue):
@@ -63,7 +67,7 @@ class EdgeCatalogue(Catalogue):
         self._changing = threading.RLock()
         self._build: Build | None = None
         self._next_try = 0.0
-        self._index: EdgeIndex | None = None
+        self._index: Index | None = None
         self._open_index(state.index)
 
     @classmethod
@@ -100,18 +104,19 @@ class EdgeCatalogue(Catalogue):
                 build.stop()
             if index is not None:
                 with engine_errors("close"):
-                    index.close()
-                    self._ledger.forget(index.applied)
+                    with contextlib.suppress(IndexLost):
+                        index.close()
+                        self._ledger.forget(index.applied)
                     self._ledger.close()
                 self._lock.close()
 
     def _write(self, rows: Sequence[Row]) -> None:
         require_space(self.folder)
         with self._changing, engine_errors("write"):
-            index = self._engine
+            self._require_open()
             self._ledger.put(rows)
-            self._catch_up(index)
-        self._look_after(index)
+            self._catch_up()
+        self._look_after()
 
     def _load(self, rows: Sequence[Row]) -> None:
         """Writes to the ledger alone: ``settle``, or whoever opens the catalogue next, sees to the index."""
@@ -121,11 +126,11 @@ class EdgeCatalogue(Catalogue):
 
     def _delete(self, ids: Sequence[str]) -> int:
         with self._changing, engine_errors("delete"):
-            index = self._engine
+            self._require_open()
             found = list(self._ledger.ids([key_of(_checked(id)) for id in ids]))
             if found:
                 self._ledger.remove(found)
-                self._catch_up(index)
+                self._catch_up()
             return len(found)
 
     def settle(self, progress: Progress = no_progress) -> None:
@@ -134,7 +139,7 @@ class EdgeCatalogue(Catalogue):
             if self._ledger.last - self._engine.made >= FRESH:
                 self.rebuild(self.settings.plan, progress)
             with self._changing:
-                self._catch_up(self._engine)
+                self._catch_up()
 
     def rebuild(self, plan: IndexPlan, progress: Progress = no_progress) -> None:
         """See ``Catalogue.rebuild``; another process makes it from the ledger."""
@@ -147,37 +152,51 @@ class EdgeCatalogue(Catalogue):
         try:
             build.wait(progress)
             with engine_errors("take its new index into use"):
-                self._switch(EdgeIndex(build.index, plan), settings)
+                self._switch(self._opened(build.index, plan), settings)
         finally:
             with self._changing:
                 if self._build is build:
                     self._build = None
 
-    def _switch(self, new: EdgeIndex, settings: CatalogueSettings) -> None:
-        while self._ledger.last - new.applied > BATCH and self._index is not None:
-            self._catch_up(new, BATCH)
+    def _switch(self, new: Index, settings: CatalogueSettings) -> None:
+        # Twice: most of it while others write, and what they wrote meanwhile while they wait.
+        new.advance(self._ledger)
         with self._changing:
             old = self._engine
-            self._catch_up(new)
+            new.advance(self._ledger)
             new.flush()
             write_state(self.folder, State(settings=settings, index=new.folder.name))
             self._index, self.settings = new, settings
             self.revision += 1
         old.retire()
 
-    def _catch_up(self, index: EdgeIndex, most: int | None = None) -> None:
-        """Applies what the ledger has and the index has not, up to ``most`` changes."""
-        while changes := self._ledger.changes(index.applied, BATCH):
-            index.apply(changes)
-            if most is not None:
-                break
+    def _catch_up(self) -> None:
+        """Applies what the ledger has and the index has not."""
+        self._asked(lambda index: index.advance(self._ledger))
 
-    def _look_after(self, index: EdgeIndex) -> None:
+    def _asked(self, ask: Callable[[Index], T]) -> T:
+        """What the index in use answers; one whose process was killed is opened again first."""
+        index = self._engine
+        try:
+            return ask(index)
+        except IndexLost as error:
+            log.error("%s", error)
+            with self._changing:
+                if self._engine is index:
+                    self._index = self._opened(index.folder, index.plan)
+                    self._index.advance(self._ledger)
+            return ask(self._engine)
+
+    def _opened(self, folder: Path, plan: IndexPlan) -> Index:
+        return open_index(folder, plan, self.folder / LEDGER, self._lock.fileno())
+
+    def _look_after(self) -> None:
         """Has the next index made, in the background, when too much of this one is fresh."""
+        index = self._engine
         fresh = index.applied - index.made
         if fresh < FRESH or self._build is not None or time.monotonic() < self._next_try:
             return
-        if fresh < GROWTH * index.count(EVERYTHING):
+        if fresh < GROWTH * self.count():
             return
         self._next_try = time.monotonic() + PAUSE_SECONDS
         threading.Thread(target=self._rebuild_quietly, name="index", daemon=True).start()
@@ -196,7 +215,9 @@ class EdgeCatalogue(Catalogue):
                 shutil.rmtree(folder, ignore_errors=True)
         try:
             with engine_errors("open its index"):
-                self._index = EdgeIndex(self.folder / name, self.settings.plan)
+                self._index = self._opened(self.folder / name, self.settings.plan)
+        except IndexLost:
+            raise
         except CatalogueError as error:
             log.error("%s; it is made anew from the ledger", error)
             EdgeIndex.create(self.folder / name, self.settings)
@@ -222,7 +243,8 @@ class EdgeCatalogue(Catalogue):
 
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
         with engine_errors("list"):
-            keys = self._engine.scroll(where, limit + 1, key_of(_checked(after)) if after else None)
+            behind = key_of(_checked(after)) if after else None
+            keys = self._asked(lambda index: index.scroll(where, limit + 1, behind))
             records = self._ledger.records(keys)
         items = [records[key] for key in keys[:limit] if key in records]
         return Page(tuple(items), items[-1].id if items and len(keys) > limit else None)
@@ -242,24 +264,22 @@ class EdgeCatalogue(Catalogue):
 
     def count(self, where: Filter = EVERYTHING) -> int:
         with engine_errors("count"):
-            return self._engine.count(where)
+            return self._asked(lambda index: index.count(where))
 
     def facets(self, field: str, where: Filter = EVERYTHING, limit: int = 100) -> dict[str, int]:
         require_keyword_field(field)
         with engine_errors("count facets"):
-            counts = self._engine.facets(field, where, limit)
+            counts = self._asked(lambda index: index.facets(field, where, limit))
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def nearest_task(
         self, task: ReducedSet, limit: int, where: Filter = EVERYTHING, exact: bool = False
     ) -> list[Hit]:
-        index = self._engine
-        return _nearest_first(self._query(index, SPECIFICATION_VECTOR, _mapped(index, task), limit, where, exact))
+        return _nearest_first(self._hits(lambda index: _near(index, task, limit, where, exact)))
 
     def near_task(self, task: ReducedSet, limit: int, where: Filter = EVERYTHING) -> list[Row]:
-        index = self._engine
         with engine_errors("search"):
-            keys = [key for key, _ in index.query(SPECIFICATION_VECTOR, _mapped(index, task), limit, where)]
+            keys = [key for key, _ in self._asked(lambda index: _near(index, task, limit, where))]
             rows = self._ledger.rows(keys)
         return [rows[key] for key in keys if key in rows]
 
@@ -271,42 +291,42 @@ class EdgeCatalogue(Catalogue):
         exact: bool = False,
         using: str = PROMPT_VECTOR,
     ) -> list[Hit]:
-        return _nearest_first(self._query(self._engine, using, vector.tolist(), limit, where, exact))
+        numbers: list[float] = vector.tolist()
+        return _nearest_first(self._hits(lambda index: index.query(using, numbers, limit, where, exact)))
 
     def _nearest_text(self, vector: Vector, limit: int, where: Filter) -> list[Hit]:
-        hits = self._query(self._engine, TEXT_VECTOR, vector.tolist(), limit, where)
+        numbers: list[float] = vector.tolist()
+        hits = self._hits(lambda index: index.query(TEXT_VECTOR, numbers, limit, where))
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def _nearest_keywords(self, keywords: Keywords, limit: int, where: Filter) -> list[Hit]:
         vector = SparseVector(keywords.indices, keywords.values)
-        hits = self._query(self._engine, KEYWORD_VECTOR, vector, limit, where)
+        hits = self._hits(lambda index: index.query(KEYWORD_VECTOR, vector, limit, where))
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
-    def _query(
-        self,
-        index: EdgeIndex,
-        using: str,
-        vector: list[float] | SparseVector,
-        limit: int,
-        where: Filter,
-        exact: bool = False,
-    ) -> list[Hit]:
+    def _hits(self, query: Callable[[Index], list[tuple[Key, float]]]) -> list[Hit]:
         with engine_errors("search"):
-            found = index.query(using, vector, limit, where, exact)
+            found = self._asked(query)
             ids = self._ledger.ids([key for key, _ in found])
         return [Hit(ids[key], score) for key, score in found if key in ids]
 
+    def _require_open(self) -> None:
+        """Raises CatalogueError before anything is written to a catalogue that is closed."""
+        _ = self._engine
+
     @property
-    def _engine(self) -> EdgeIndex:
+    def _engine(self) -> Index:
         if self._index is None:
             raise CatalogueError("the catalogue is closed")
         return self._index
 
 
-def _mapped(index: EdgeIndex, task: ReducedSet) -> list[float]:
-    """A task by the map of the index that is then searched, whichever takes its place meanwhile."""
+def _near(
+    index: Index, task: ReducedSet, limit: int, where: Filter, exact: bool = False
+) -> list[tuple[Key, float]]:
+    """Maps a task by the map of the index that is then searched, whichever takes its place meanwhile."""
     vector: list[float] = index.plan.feature_map.embed([task])[0].tolist()
-    return vector
+    return index.query(SPECIFICATION_VECTOR, vector, limit, where, exact)
 
 
 def _nearest_first(hits: list[Hit]) -> list[Hit]:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TextIO
 from uuid import uuid4
@@ -20,6 +21,7 @@ from specification.files import write_atomically
 
 SETTINGS_FILE = "catalogue.json"
 INDEX = "index-"
+ENDING_SECONDS = 30.0
 RESERVE = 2**28
 """Bytes of the disk that writes leave free."""
 
@@ -55,17 +57,38 @@ def size_of(folder: Path) -> int:
 
 def take(lock: TextIO, folder: Path) -> None:
     """Takes the folder's lock. The engine has one too, but its failed second open damages the first."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    deadline = time.monotonic() + ENDING_SECONDS
+    while not _taken(lock):
         lock.seek(0)
         holder = lock.read().strip() or "another process"
-        raise CatalogueLocked(
-            f"catalogue {folder} is held by {holder}; stop it, or go through its HTTP API with --url"
-        ) from None
+        if _lives(holder) or time.monotonic() > deadline:
+            raise CatalogueLocked(
+                f"catalogue {folder} is held by {holder}; stop it, or go through its HTTP API with --url"
+            )
+        # It was killed, and the process of its index is about to end.
+        time.sleep(0.02)
     lock.truncate(0)
     lock.write(f"process {os.getpid()}")
     lock.flush()
+
+
+def _taken(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _lives(holder: str) -> bool:
+    number = holder.removeprefix("process ")
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        pass
+    return True
 
 
 def prepare(folder: Path, settings: CatalogueSettings | None) -> State:

@@ -18,7 +18,7 @@ import qdrant_edge as edge
 from catalogue.contract import CatalogueSettings
 from catalogue.filters import NUMBER_FIELDS, Filter, Match
 from catalogue.keywords import document_keywords
-from catalogue.ledger import Change, Key
+from catalogue.ledger import Change, Key, Ledger
 from catalogue.plan import IndexPlan
 from catalogue.row import Row
 from catalogue.schema import (
@@ -38,6 +38,8 @@ from specification.errors import CatalogueError
 MAIN = "main"
 EXTRA = "extra"
 NUMBERS = "numbers"
+BATCH = 256
+"""Changes applied at once."""
 FLUSH = 5_000
 """Changes that are applied again after a crash at most."""
 
@@ -53,7 +55,7 @@ class EdgeIndex:
         """Opens an index."""
         self.folder = folder
         self.plan = plan
-        self.made, self.applied = _numbers(folder)
+        self.made, self.applied = numbers_of(folder)
         self._flushed = self.applied
         self._main, self._extra = (_open(folder / name) for name in (MAIN, EXTRA))
 
@@ -96,6 +98,19 @@ class EdgeIndex:
         self.made = self.applied
         self.flush()
 
+    @property
+    def unflushed(self) -> int:
+        """How many changes would be applied again after a crash."""
+        return self.applied - self._flushed
+
+    def advance(self, ledger: Ledger) -> None:
+        """Applies what the ledger holds now and the index does not."""
+        last = ledger.last
+        while self.applied < last and (changes := ledger.changes(self.applied, BATCH)):
+            self.apply(changes)
+            if self.unflushed >= FLUSH:
+                self.flush()
+
     def apply(self, changes: Sequence[Change]) -> None:
         """Brings the index up to date with the next changes of the ledger; applied twice they do no harm."""
         rows = [change.row for change in changes if change.row is not None]
@@ -115,8 +130,6 @@ class EdgeIndex:
             if missing:
                 shard.update(edge.UpdateOperation.delete_points(missing))
         self.applied = changes[-1].number
-        if self.applied - self._flushed >= FLUSH:
-            self.flush()
 
     def _note(self) -> None:
         # Not synced: an older note only means that more is applied again.
@@ -234,8 +247,8 @@ def _sometimes(row: Row, vectors: Vectors) -> dict[str, Any]:
     return {name: vector.tolist() for name, vector in found.items() if vector is not None}
 
 
-def _numbers(folder: Path) -> tuple[int, int]:
-    """What the index knows of itself; nothing where its note was lost."""
+def numbers_of(folder: Path) -> tuple[int, int]:
+    """What an index notes of itself: ``made`` and ``applied``, 0 where the note was lost."""
     try:
         made, applied = (folder / NUMBERS).read_text().split()
         return int(made), int(applied)
