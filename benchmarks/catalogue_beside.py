@@ -103,6 +103,7 @@ def _local_mode(folder: Path, tasks: Drawn) -> Measured:
 
 def _searched(catalogue: Catalogue, tasks: Drawn, warm_up: int) -> Measured:
     retriever = Retriever(catalogue, None)  # type: ignore[arg-type]
+    retriever.warm_searches()
     asked = [specify(tasks, place, catalogue.settings.encoder) for place in range(len(tasks))]
     return _timed([partial(retriever.search, task, FOUND) for task in asked], warm_up)
 

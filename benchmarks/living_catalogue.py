@@ -98,6 +98,7 @@ class _Searching:
         self._over = threading.Event()
         for task in asked[:20]:
             retriever.search(task, FOUND)
+        retriever.warm_searches()
         self._thread = threading.Thread(target=self._search, args=(retriever, asked))
         self._thread.start()
 

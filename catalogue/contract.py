@@ -314,6 +314,9 @@ class Catalogue(ABC):
             if row.learnware.specification_digest == digests[row.learnware.id]
         }
 
+    def read_ahead(self) -> None:  # noqa: B027 (a server sees to its own)
+        """Brings into memory what searches will read, where it is here and there is room for it."""
+
     @abstractmethod
     def close(self) -> None:
         """Lets go of the engine. Safe to call twice."""

@@ -224,6 +224,10 @@ class EdgeCatalogue(Catalogue):
             self._index = EdgeIndex(self.folder / name, self.settings.plan)
         self.settle()
 
+    def read_ahead(self) -> None:
+        with engine_errors("read"):
+            self._ledger.read_ahead()
+
     def get(self, ids: Sequence[str]) -> list[Learnware]:
         with engine_errors("read"):
             records = self._ledger.records([key_of(_checked(id)) for id in ids])

@@ -4,6 +4,7 @@ It is what the catalogue knows; the engine's index is made from it and can be ma
 the next number, so an index that says up to which number it was made can be brought up to date.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from catalogue.row import Row
 from catalogue.schema import read_json
 from specification.errors import CatalogueError
 
-MAPPED_BYTES = 2**34
+CHUNK = 2**22
 VARIABLES = 500
 SCHEMA = """
 CREATE TABLE learnware (
@@ -54,6 +55,7 @@ class Ledger:
 
     def __init__(self, file: Path) -> None:
         """Opens a ledger that is there; ``create`` makes one."""
+        self._file = file
         self._uri = f"{file.absolute().as_uri()}?mode=rw"
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -77,6 +79,14 @@ class Ledger:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+    def read_ahead(self) -> None:
+        """Reads the file once, so that the system keeps it in memory, if half of that would hold it."""
+        if self._file.stat().st_size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
+            return
+        with self._file.open("rb", buffering=0) as stream:
+            while stream.read(CHUNK):
+                pass
 
     @property
     def last(self) -> int:
@@ -168,7 +178,6 @@ class Ledger:
     def _opened(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False, timeout=60)
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA mmap_size={MAPPED_BYTES}")
         return connection
 
     @contextmanager

@@ -22,12 +22,12 @@ class IndexPlan(BaseModel):
     dial: Dial = "recall"
     feature_map: FeatureMap
     ef: Annotated[int, Field(ge=1, le=10_000)] = 256
-    oversampling: Annotated[float, Field(ge=0, le=100)] = 2.0
+    oversampling: Annotated[float, Field(ge=0, le=100)] = 0.0
     candidates: Annotated[int, Field(ge=1, le=10_000)] = 100
 
     @classmethod
     def of(cls, dial: Dial, feature_map: FeatureMap) -> Self:
         """Derives the rest of a plan."""
         if dial == "speed":
-            return cls(dial=dial, feature_map=feature_map, ef=128, oversampling=0.0, candidates=50)
+            return cls(dial=dial, feature_map=feature_map, ef=128, candidates=50)
         return cls(dial=dial, feature_map=feature_map)

@@ -1,5 +1,6 @@
 """From a task's specification to a decision: approximate candidates, exact rerank, fit, or none fits."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,8 +43,10 @@ from specification.kernel import Floats
 
 MAX_PROMPT_CHARACTERS = 100_000
 ATTEMPTS = 3
-LEFT = 32
-"""How many learnwares that are nearest to what a mixture leaves join its candidates at a time."""
+LOOKS = 2
+"""How often a mixture is looked for, at most; more find no more (docs/log.md)."""
+LEFT = 16
+"""How many learnwares that are nearest to what a mixture leaves join its candidates then."""
 DEFAULT_THRESHOLD = 0.05
 """The share of genuine tasks, and of genuine prompts, that may be refused."""
 
@@ -90,13 +93,23 @@ class Retriever:
         return self.catalogue.revision, self.whitening.revision
 
     def warm(self) -> None:
-        """Loads what the first prompt would wait for: the prompts' encoder and the whitening.
+        """Loads what the first prompts and tasks would wait for; for services, at their start.
 
         Raises:
             EncoderError, CatalogueError: as ``route``.
         """
         self.prompt_encoder.encode(["warm"])
         self.whitening.current()
+        self.warm_searches()
+
+    def warm_searches(self) -> None:
+        """As ``warm``, for tasks alone. What is in memory by now stays there, and is not looked at for garbage.
+
+        Looking takes 30 ms, and would hit one search in fifty.
+        """
+        self.catalogue.read_ahead()
+        gc.collect()
+        gc.freeze()
 
     def search(self, task: Specification, limit: int = 10, where: Filter = EVERYTHING) -> Ranking:
         """Ranks learnwares for a task by match, and by quality where match does not decide.
@@ -282,7 +295,7 @@ class Retriever:
         """
         unmixing = Unmixing(task, self.catalogue.settings.feature_map.gamma)
         known, everything = set[str](), len(candidates) < self.candidates
-        for _ in range(ATTEMPTS):
+        for _ in range(LOOKS):
             unmixing.add(candidates)
             mixture = unmixing.mixture()
             known |= {each.learnware.name for each in candidates}

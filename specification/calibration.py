@@ -9,6 +9,7 @@ share of own subsets, of as many texts, that fit no better.
 """
 
 from collections.abc import Iterator, Sequence
+from math import ceil, exp, log, log2
 from typing import Annotated
 
 import numpy as np
@@ -57,14 +58,18 @@ class Calibration(BaseModel):
         Linear in the logarithms of fit and size, since fits of single texts span orders of magnitude; below
         the lowest quantile in proportion to the fit. Beyond the last row, the last row judges.
         """
-        place = min(float(np.log2(max(texts, 1))), len(self.quantiles) - 1)
+        place = min(log2(max(texts, 1)), len(self.quantiles) - 1)
         below = int(place)
-        lower, upper = np.log(np.maximum(self.quantiles[below : below + 2], SMALLEST))[[0, -1]]
-        row = lower + (place - below) * (upper - lower)
-        logarithm = float(np.log(max(fit, SMALLEST)))
+        lower, upper = (_logarithms(self.quantiles[row]) for row in (below, ceil(place)))
+        row = [low + (place - below) * (high - low) for low, high in zip(lower, upper, strict=True)]
+        (logarithm,) = _logarithms([fit])
         if logarithm < row[0]:
-            return float(LEVELS[0] * np.exp(logarithm - row[0]))
+            return LEVELS[0] * exp(logarithm - row[0])
         return float(np.interp(logarithm, [*row, 0], [*LEVELS, 1]))
+
+
+def _logarithms(values: Sequence[float]) -> list[float]:
+    return [log(max(value, SMALLEST)) for value in values]
 
 
 # Pooled from the calibrations of 25 real and 12 demo training sets (docs/log.md), under the default encoder.
