@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import finish, progress_bar, table
-from catalogue import CatalogueSettings, EdgeCatalogue, Entry, IndexPlan, Learnware, edge
+from catalogue import CatalogueSettings, EdgeCatalogue, Entry, IndexPlan, Learnware, edge, index_process
 from specification import EncoderIdentity, FeatureMap, ReducedSet, Section, Specification
 from specification.errors import CatalogueError, CatalogueLocked, DockError
 
@@ -33,6 +33,7 @@ ENCODER = EncoderIdentity(name="drawn", dimension=DIMENSION, weights_sha256="0" 
 PLAN = IndexPlan(feature_map=FeatureMap(input_dimension=DIMENSION, dimension=64))
 SETTINGS = CatalogueSettings(encoder=ENCODER, text_dimension=DIMENSION, plan=PLAN)
 FRESH = 2000
+"""From so many fresh learnwares on another index is made here, which then has a process of its own."""
 LONGEST_SECONDS = 3.0
 CHECKED_BY_SEARCH = 50
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    edge.FRESH = index_process.LARGE = FRESH
     if options.child is not None:
         _write_for_ever(options.child, options.seed)
     with tempfile.TemporaryDirectory() as place:
@@ -71,7 +73,6 @@ def entry(number: int) -> Entry:
 
 def _write_for_ever(folder: Path, first: int) -> None:
     """Writes from ``first`` on, and says on its output what was acknowledged: + written, - deleted."""
-    edge.FRESH = FRESH
     draw = random.Random(first)
     catalogue = EdgeCatalogue.open(folder, SETTINGS)
     number = first

@@ -25,6 +25,7 @@ from specification import Specification
 
 FOUND = 10
 BATCH = 64
+SAME = 1e-3
 QUIET_SECONDS = 10.0
 PHASES = ("before", "writing", "building", "after")
 
@@ -52,7 +53,8 @@ def main() -> None:
 def _live(catalogue: EdgeCatalogue, tasks: Drawn, fresh: Drawn) -> dict[str, object]:
     identity = catalogue.settings.encoder
     asked = [specify(tasks, place, identity) for place in range(len(tasks))]
-    searching = _Searching(Retriever(catalogue, None), asked)  # type: ignore[arg-type]
+    retriever = Retriever(catalogue, None)  # type: ignore[arg-type]
+    searching = _Searching(retriever, asked)
     index, missed, waits = catalogue._index, 0, []
     time.sleep(QUIET_SECONDS)
     searching.phase = "writing"
@@ -66,8 +68,10 @@ def _live(catalogue: EdgeCatalogue, tasks: Drawn, fresh: Drawn) -> dict[str, obj
             begun = time.perf_counter()
             catalogue.upsert(part)
             waits.append(time.perf_counter() - begun)
-            near = catalogue.near_task(part[-1].specification.reduced_set, FOUND)
-            missed += part[-1].learnware.id not in {row.learnware.id for row in near}
+            ranked = retriever.search(part[-1].specification, FOUND).ranked
+            # Among equal ones any ten are right.
+            known = part[-1].learnware.id in {item.learnware.id for item in ranked}
+            missed += not known and ranked[-1].mmd > SAME
             progress(start + len(part), len(written))
     gone = written[5].learnware.id
     catalogue.delete([gone])

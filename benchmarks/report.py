@@ -38,10 +38,11 @@ def hardware() -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table; floats with two decimals, None as a dash."""
-    shown = Table(*columns, title=title, title_justify="left", box=None)
+    shown = Table(*columns, box=None)
     for row in rows:
         shown.add_row(*(_shown(cell) for cell in row))
     console = Console(width=160, highlight=False)
+    console.print(title, style="italic")
     console.print(shown)
     console.print()
 
