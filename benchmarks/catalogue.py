@@ -144,7 +144,7 @@ def _search(folder: Path, tasks: Drawn, where: str) -> tuple[list[list[float]], 
     for task in asked[-WARM_UP:]:
         retriever.search(task, FOUND, condition)
     retriever.warm_searches()
-    seconds, found = [list[float](), list[float]()], []
+    seconds, found = [list[float](), list[float]()], list[list[str]]()
     for turn in seconds:
         found.clear()
         for task in asked:
