@@ -23,6 +23,8 @@ BATCH = 1000
 FEW = 5_000
 """So few points are faster and surer found without a graph."""
 STOP_SECONDS = 10.0
+ONE_THREAD = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+"""The environment of processes that compute little and leave the cores to others."""
 
 
 class Build:
@@ -32,7 +34,7 @@ class Build:
         self.index = folder / name
         words = [sys.executable, "-P", "-m", "catalogue.build", str(folder), name]
         self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ONE_THREAD
         )
         assert self._process.stdin is not None
         self._process.stdin.write(settings.model_dump_json() + "\n")

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from pydantic_core import from_json, to_json
 from qdrant_edge import SparseVector
 
+from catalogue.build import ONE_THREAD
 from catalogue.edge_index import EdgeIndex, engine_errors, numbers_of
 from catalogue.filters import Filter
 from catalogue.ledger import Key, Ledger
@@ -55,7 +56,7 @@ class IndexProcess:
         program = [sys.executable, "-P", "-c", f"from {__name__} import main; main()"]
         self._process = subprocess.Popen(
             [*program, str(folder), str(ledger), *map(str, theirs)],
-            stdin=subprocess.DEVNULL, pass_fds=[*theirs, lock],
+            stdin=subprocess.DEVNULL, pass_fds=[*theirs, lock], env=ONE_THREAD,
         )  # fmt: skip
         for _, other in pairs:
             other.close()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import nan
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from catalogue import EVERYTHING, PUBLISHED, Catalogue, Filter, Learnware, Row
 from catalogue.contract import MAX_LIMIT
@@ -103,10 +104,13 @@ class Retriever:
         self.warm_searches()
 
     def warm_searches(self) -> None:
-        """As ``warm``, for tasks alone. What is in memory by now stays there, and is not looked at for garbage.
+        """As ``warm``, for tasks alone. It is the whole process that is prepared.
 
-        Looking takes 30 ms, and would hit one search in fifty.
+        What is in memory by now stays there and is not looked at for garbage, which takes 30 ms and would hit one
+        search in fifty. NumPy computes in one thread: a second one, waiting for its part of products as small as
+        these, takes the core that another search or the index needs.
         """
+        threadpool_limits(1, "blas")
         self.catalogue.read_ahead()
         gc.collect()
         gc.freeze()
