@@ -9,9 +9,11 @@ memory at the end and, from the size before, the exponent with which its time gr
 
 import argparse
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -60,8 +62,9 @@ def main() -> None:
             catalogue_of(folder, drawn, tags_of(size, options.seed), options.seed)
             for name, search in SYSTEMS.items():
                 if size <= LARGEST.get(name, size):
-                    with multiprocessing.get_context("spawn").Pool(1) as pool:
-                        found[name][size] = pool.apply(search, (folder, tasks))
+                    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                        found[name][size] = process.submit(search, folder, tasks).result()
+                    print(f"{name}, {size}: {1000 * found[name][size][0]:.1f} ms", file=sys.stderr, flush=True)
     lines = [line for name, by_size in found.items() for line in _lines(name, by_size)]
     table(f"one search; {words}", ["system", "learnwares", "ms", "GB", "grows with n^"], lines)
     if options.plot:
