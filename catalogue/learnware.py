@@ -1,6 +1,7 @@
 """What the catalogue holds about a learnware: the provider's card and what the dock added to it."""
 
 import re
+from reprlib import Repr
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,6 +15,11 @@ RESERVED_NAMES = frozenset({"auto", "task", "base", "none", "facets"})
 WHOLE_MODEL = "none"
 """The base model of a learnware that stands on none, since it is a whole model."""
 ENGINE_ID_LENGTH = 16
+MAX_COMPLAINTS = 5
+MAX_SHOWN = 80
+# Neither long nor deep values are gone through: a stranger chose their length and depth.
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_SHOWN
 
 
 def _not_reserved(name: str) -> str:
@@ -88,16 +94,22 @@ def parse_card(fields: object) -> Card:
 
 
 def describe(error: ValidationError) -> str:
-    """Returns pydantic's complaints in one line: field, complaint, the value where it is short."""
+    """Returns pydantic's first complaints: field, complaint, and the value, cut where it is long or deep."""
     complaints = []
-    for item in error.errors(include_url=False):
-        field = ".".join(map(str, item["loc"])) or "value"
-        value = repr(item["input"])
-        shown = f" (got {value})" if len(value) <= 80 and item["type"] != "missing" else ""
+    for item in error.errors(include_url=False)[:MAX_COMPLAINTS]:
+        field = ".".join(str(part)[:MAX_SHOWN] for part in item["loc"]) or "value"
+        shown = "" if item["type"] == "missing" else f" (got {short(item['input'])})"
         complaints.append(f"field '{field}': {item['msg']}{shown}")
-    return "; ".join(complaints)
+    more = error.error_count() - len(complaints)
+    return "; ".join(complaints) + (f"; and {more} more" if more else "")
+
+
+def short(value: object) -> str:
+    """Returns ``repr(value)``, cut where it is long or nested deep."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def is_id(text: str) -> bool:
     """Tells whether ``text`` has the form of a learnware id."""
-    return re.match(ID_PATTERN, text) is not None
+    return re.fullmatch(ID_PATTERN, text) is not None

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from catalogue.learnware import describe
+from catalogue.learnware import describe, short
 from indexer.base_models import BaseModels, KnownBase
-from indexer.folders import DTYPES, list_folder, read_object, without_weights
+from indexer.folders import (
+    DTYPES,
+    check_header,
+    list_folder,
+    read_object,
+    size_of,
+    unreadable,
+    without_weights,
+)
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from specification.errors import InvalidAdapter, InvalidInput, TooLarge
 
@@ -81,8 +89,8 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
         base = bases.get(config.base_model_name_or_path)
     except InvalidInput as error:
         raise InvalidAdapter(f"{folder / CONFIG_FILE}: {error}") from None
-    tensors = _read_tensors(folder / WEIGHTS_FILE)
-    modules = _check_tensors(tensors, config.r, base, folder / WEIGHTS_FILE)
+    tensors = _read_tensors(folder / WEIGHTS_FILE, config.r, base)
+    modules = _check_values(tensors, folder / WEIGHTS_FILE)
     canonical = _canonical_config(config, sorted({module.rsplit(".", 1)[-1] for module in modules}))
     return Adapter(
         id=_identity(canonical, tensors),
@@ -103,7 +111,7 @@ def check_folder(folder: Path) -> None:
         raise InvalidAdapter(f"{folder}: no {CONFIG_FILE}; save the adapter with PEFT's save_pretrained")
     if WEIGHTS_FILE not in names:
         raise without_weights(folder, names, WEIGHTS_FILE)
-    size = (folder / WEIGHTS_FILE).stat().st_size
+    size = size_of(folder / WEIGHTS_FILE)
     if size > MAX_WEIGHTS_BYTES:
         raise TooLarge(f"{folder / WEIGHTS_FILE}: {size} bytes, the limit is {MAX_WEIGHTS_BYTES}")
 
@@ -115,7 +123,7 @@ def _read_config(file: Path) -> AdapterConfig:
     for name in sorted(used.keys() - AdapterConfig.model_fields.keys()):
         raise InvalidAdapter(
             f"{file}: field '{name[:80]}' asks for a LoRA variant that the serving engine does not support "
-            f"(got {str(used[name])[:80]}); only plain LoRA and rsLoRA are"
+            f"(got {short(used[name])}); only plain LoRA and rsLoRA are"
         )
     try:
         return AdapterConfig.model_validate(used)
@@ -123,37 +131,44 @@ def _read_config(file: Path) -> AdapterConfig:
         raise InvalidAdapter(f"{file}: {describe(error)}") from None
 
 
-def _read_tensors(file: Path) -> "dict[str, Tensor]":
+def _read_tensors(file: Path, rank: int, base: KnownBase) -> "dict[str, Tensor]":
+    """Reads the tensors, each after its name, type and shape were checked against the base model."""
     from safetensors import SafetensorError, safe_open
 
     tensors = {}
     try:
+        check_header(file)
         with safe_open(file, framework="pt") as opened:
             for name in sorted(opened.keys()):
-                dtype = opened.get_slice(name).get_dtype()
+                part = opened.get_slice(name)
+                expected = _expected_shape(name, rank, base, file)
+                dtype, shape = part.get_dtype(), tuple(part.get_shape())
                 if dtype not in DTYPES:
-                    raise InvalidAdapter(f"{file}: tensor {name[:120]} is {dtype}, not one of {', '.join(DTYPES)}")
+                    raise InvalidAdapter(f"{file}: tensor {name} is {dtype}, not one of {', '.join(DTYPES)}")
+                if shape != expected:
+                    raise InvalidAdapter(f"{file}: tensor {name} has shape {short(shape)} != {expected}")
                 tensors[name] = opened.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise InvalidAdapter(f"{file}: not a readable safetensors file ({error})") from None
+        raise unreadable(file, error) from None
     return tensors
 
 
-def _check_tensors(tensors: "dict[str, Tensor]", rank: int, base: KnownBase, file: Path) -> set[str]:
-    """Returns the adapted modules after checking every tensor against the base model's shapes."""
+def _expected_shape(name: str, rank: int, base: KnownBase, file: Path) -> tuple[int, int]:
+    parts = TENSOR_NAME.fullmatch(name)
+    if parts is None:
+        raise InvalidAdapter(f"{file}: tensor {name[:120]!r} is no LoRA A or B matrix")
+    if parts["module"] not in base.modules:
+        raise InvalidAdapter(f"{file}: base model {base.name} has no linear module {parts['module'][:120]!r}")
+    inputs, outputs = base.modules[parts["module"]]
+    return (rank, inputs) if parts["side"] == "A" else (outputs, rank)
+
+
+def _check_values(tensors: "dict[str, Tensor]", file: Path) -> set[str]:
+    """Returns the adapted modules after checking that their matrices are there, finite and change something."""
     modules: dict[str, set[str]] = {}
     changing: set[str] = set()
     for name, tensor in tensors.items():
-        parts = TENSOR_NAME.fullmatch(name)
-        if parts is None:
-            raise InvalidAdapter(f"{file}: tensor {name[:120]!r} is no LoRA A or B matrix")
-        module, side = parts["module"], parts["side"]
-        if module not in base.modules:
-            raise InvalidAdapter(f"{file}: base model {base.name} has no linear module {module[:120]!r}")
-        inputs, outputs = base.modules[module]
-        expected = (rank, inputs) if side == "A" else (outputs, rank)
-        if tuple(tensor.shape) != expected:
-            raise InvalidAdapter(f"{file}: tensor {name} has shape {tuple(tensor.shape)} != {expected}")
+        module, _, side = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
         if not tensor.isfinite().all():
             raise InvalidAdapter(f"{file}: tensor {name} holds NaN or Inf")
         if side == "B" and tensor.any():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MAX_CONFIG_BYTES = 2**20
+MAX_SHOWN = 200
 MAX_FILE_BYTES = 2**28
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"
 
@@ -54,7 +55,8 @@ class BaseModels:
         if name not in self._known:
             known = ", ".join(self.names()) or "none yet"
             raise NotFound(
-                f"base model {name!r} is not known to this dock (known: {known}); 'slmdock base add' it"
+                f"base model {name[:MAX_SHOWN]!r} is not known to this dock (known: {known}); "
+                "'slmdock base add' it"
             )
         return self._known[name]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalogue import Card, Learnware, parse_card
+from catalogue.learnware import short
 from indexer.store import CONFIG_FILE
 from indexer.whole_model import is_whole_model
 from specification import SKETCH_VERSION, Encoder, Progress, Specification, no_progress, read_examples, specify
@@ -159,7 +160,7 @@ def _submission(fields: object, root: Path) -> Submission:
     for name in SOURCE_FIELDS:
         value = fields.get(name)
         if value is not None and (not isinstance(value, str) or not value):
-            raise InvalidInput(f"field '{name}' must be a path (got {value!r})")
+            raise InvalidInput(f"field '{name}' must be a path (got {short(value)})")
         paths[name] = root / value if value else None
     if paths["adapter"] is None:
         raise InvalidInput("field 'adapter' is missing; give the adapter's folder")

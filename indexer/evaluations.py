@@ -1,6 +1,5 @@
 """Quality signals from files that others wrote: results of lm-evaluation-harness, and model cards."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 from catalogue import Signal
 from catalogue.learnware import describe
 from specification.errors import InvalidInput
-from specification.files import read_file
+from specification.files import parse_json, read_file
 
 MAX_RESULTS_BYTES = 64 * 2**20
 MAX_CARD_BYTES = 2**20
@@ -32,11 +31,11 @@ def lm_eval_signals(file: Path, subject: Subject = "learnware") -> list[Signal]:
         InvalidInput: no such file, not JSON, or without results. TooLarge: over 64 MiB.
     """
     try:
-        content = json.loads(read_file(file, MAX_RESULTS_BYTES))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_file(file, MAX_RESULTS_BYTES))
+    except ValueError as error:
         raise InvalidInput(f"{file}: not JSON ({error})") from None
     results = _mapping(_mapping(content).get("results"))
-    source = f"lm-eval {file.name} {_mapping(content).get('date', '')}".strip()[:200]
+    source = f"lm-eval {file.name} {_date(content)}".strip()[:200]
     found = [
         _signal(file, str(task), metric, value, source, subject=subject, **_facts(_mapping(content), task, metric))
         for task, row in results.items()
@@ -78,6 +77,11 @@ def _signal(file: Path, task: str, metric: str, value: object, source: str, **mo
         return Signal.model_validate(fields)
     except ValidationError as error:
         raise InvalidInput(f"{file}: task {task[:80]!r}: {describe(error)}") from None
+
+
+def _date(content: object) -> object:
+    date = _mapping(content).get("date", "")
+    return date if isinstance(date, (str, float, int)) else ""
 
 
 def _scores(row: dict[str, object]) -> Iterator[tuple[str, object]]:

@@ -7,12 +7,22 @@ and copy what then becomes visible. Nothing is held in memory but a piece of one
 import hashlib
 import os
 import re
-import stat
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexer.folders import DTYPES, list_folder, read_object, without_weights
+from catalogue.learnware import short
+from indexer.folders import (
+    DTYPES,
+    check_header,
+    list_folder,
+    read_object,
+    size_of,
+    unreadable,
+    without_weights,
+)
 from indexer.store import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from indexer.store import AdapterStore
 from specification.errors import DockError, InvalidAdapter, InvalidInput, TooLarge
@@ -34,7 +44,12 @@ SIDE_FILES = frozenset(
 )  # fmt: skip
 """What is taken beside the weights. All else (model cards, pickles, code) stays behind."""
 SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+OWN_KERNELS = "may name code of a hub, which is never run; remove the field"
 REFUSED_FIELDS = {
+    "attn_implementation": OWN_KERNELS,
+    "_attn_implementation": OWN_KERNELS,
+    "experts_implementation": OWN_KERNELS,
+    "_experts_implementation": OWN_KERNELS,
     "auto_map": "asks for code of its own, which is never run",
     "quantization_config": "asks for quantised weights, which are not taken; submit the original ones",
     "compression_config": "asks for quantised weights, which are not taken; submit the original ones",
@@ -43,8 +58,12 @@ REFUSED_FIELDS = {
 }
 MAX_CONFIG_BYTES = 2**20
 MAX_SIDE_BYTES = 2**28
+MAX_INDEX_BYTES = 2**25
 MAX_MODEL_BYTES = 64 * 2**30
-MAX_LAYERS = 1000
+MAX_COUNT = 1000
+COUNTED = re.compile(r"(layers?|experts|labels)$")
+"""Fields that say how many parts a model has, each of which is made when it is built."""
+MAX_MODULES = 200_000
 PIECE_BYTES = 2**26
 
 
@@ -97,10 +116,7 @@ def _check_names(folder: Path) -> set[str]:
     taken = (names & SIDE_FILES) | weights | ({INDEX_FILE} & names)
     sizes = {}
     for name in sorted(taken):
-        found = (folder / name).lstat()
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidAdapter(f"{folder / name}: not a regular file")
-        sizes[name] = found.st_size
+        sizes[name] = size_of(folder / name)
         limit = MAX_MODEL_BYTES if name in weights else MAX_SIDE_BYTES
         if sizes[name] > limit:
             raise TooLarge(f"{folder / name}: {sizes[name]} bytes, the limit is {limit}")
@@ -139,19 +155,26 @@ def _check(folder: Path) -> None:
     _check_complete(folder, found, model)
 
 
-def _check_fields(value: object, file: Path) -> None:
-    """Refuses what would make a library run code, or read other files, wherever in the document it stands."""
-    if isinstance(value, list):
-        for each in value:
-            _check_fields(each, file)
-    if not isinstance(value, dict):
-        return
-    for name, each in value.items():
-        if name in REFUSED_FIELDS and each:
-            raise InvalidAdapter(f"{file}: field {name!r} {REFUSED_FIELDS[name]}")
-        if name.endswith("_file") and isinstance(each, str):
-            raise InvalidAdapter(f"{file}: field {name!r} names a file ({each[:80]!r}); remove the field")
-        _check_fields(each, file)
+def _check_fields(document: object, file: Path) -> None:
+    """Refuses what would make a library run code, read other files or never end, wherever it stands."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            for name, each in value.items():
+                _check_field(name, each, file)
+            waiting.extend(value.values())
+
+
+def _check_field(name: str, value: object, file: Path) -> None:
+    if name in REFUSED_FIELDS and value:
+        raise InvalidAdapter(f"{file}: field {name!r} {REFUSED_FIELDS[name]}")
+    if name.endswith("_file") and isinstance(value, str):
+        raise InvalidAdapter(f"{file}: field {name[:80]!r} names a file ({value[:80]!r}); remove the field")
+    if COUNTED.search(name) and isinstance(value, (int, float)) and value > MAX_COUNT:
+        raise TooLarge(f"{file}: field {name[:80]!r} is {short(value)}, the limit is {MAX_COUNT}")
 
 
 def _build(folder: Path) -> "PreTrainedModel":
@@ -162,10 +185,7 @@ def _build(folder: Path) -> "PreTrainedModel":
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
-        layers = getattr(config, "num_hidden_layers", 0)
-        if isinstance(layers, int) and layers > MAX_LAYERS:
-            raise TooLarge(f"{folder / CONFIG_FILE}: {layers} layers, the limit is {MAX_LAYERS}")
-        with torch.device("meta"):
+        with torch.device("meta"), _bounded(folder):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         AutoTokenizer.from_pretrained(folder, **options)
     except DockError:
@@ -176,6 +196,29 @@ def _build(folder: Path) -> "PreTrainedModel":
     return model
 
 
+@contextmanager
+def _bounded(folder: Path) -> Iterator[None]:
+    """Ends the building of a model in this thread that has more than MAX_MODULES modules."""
+    from torch.nn import Module
+    from torch.nn.modules.module import register_module_module_registration_hook
+
+    thread, left = threading.get_ident(), MAX_MODULES
+
+    def count(module: Module, name: str, child: Module | None) -> None:
+        nonlocal left
+        if threading.get_ident() != thread:
+            return
+        left -= 1
+        if left < 0:
+            raise TooLarge(f"{folder / CONFIG_FILE}: more than {MAX_MODULES} modules, which is the limit")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _shards(folder: Path) -> Mapping[str, frozenset[str] | None]:
     """Returns the weights files, and which tensors the index promises in each."""
     weights = {file.name for file in folder.iterdir() if file.suffix == ".safetensors"}
@@ -183,7 +226,7 @@ def _shards(folder: Path) -> Mapping[str, frozenset[str] | None]:
         if weights != {WEIGHTS_FILE}:
             raise InvalidAdapter(f"{folder}: shards without {INDEX_FILE}; save with save_pretrained")
         return {WEIGHTS_FILE: None}
-    index = read_object(folder / INDEX_FILE, MAX_SIDE_BYTES).get("weight_map")
+    index = read_object(folder / INDEX_FILE, MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(shard, str) for shard in index.values()):
         raise InvalidAdapter(f"{folder / INDEX_FILE}: field 'weight_map' does not map tensors to files")
     if set(index.values()) != weights:
@@ -202,6 +245,7 @@ def _check_shard(file: Path, promised: frozenset[str] | None, model: "PreTrained
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
     try:
+        check_header(file)
         with safe_open(file, framework="pt") as opened:
             names = set(opened.keys())
             if promised is not None and names != promised:
@@ -222,12 +266,12 @@ def _check_shard(file: Path, promised: frozenset[str] | None, model: "PreTrained
                     )
                 shape = tuple(part.get_shape())
                 if shape != expected[name]:
-                    raise InvalidAdapter(f"{file}: tensor {name} has shape {shape} != {expected[name]}")
+                    raise InvalidAdapter(f"{file}: tensor {name} has shape {short(shape)} != {expected[name]}")
                 pieces = _pieces(part, shape) if shape else iter([opened.get_tensor(name)])
                 if not all(bool(piece.isfinite().all()) for piece in pieces):
                     raise InvalidAdapter(f"{file}: tensor {name} holds NaN or Inf")
     except SafetensorError as error:
-        raise InvalidAdapter(f"{file}: not a readable safetensors file ({error})") from None
+        raise unreadable(file, error) from None
     return names
 
 

@@ -38,10 +38,13 @@ class DockError(Exception):
 
 
 class InvalidInput(DockError):
-    """The caller sent something unusable. Nothing was changed."""
+    """The caller sent something unusable. Nothing was changed. The message is one line, whatever it quotes."""
 
     status = 400
     kind = "invalid_request_error"
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class InvalidExamples(InvalidInput):

@@ -93,13 +93,17 @@ def _example(row: object, where: str) -> Example:
         raise InvalidExamples(f"{where}: a JSON {type(row).__name__}, expected an object with a field 'text'")
     field = next((name for name in TEXT_FIELDS if name in row), None)
     if field is None:
-        found = ", ".join(sorted(map(str, row))) or "none"
+        found = ", ".join(sorted(map(str, row)))[:200] or "none"
         raise InvalidExamples(f"{where}: no field 'text' (fields found: {found})")
     text, answer = row[field], row.get("answer", "")
     if not isinstance(text, str) or not text.strip():
         raise InvalidExamples(f"{where}: field '{field}' must be a non-empty string")
     if not isinstance(answer, str):
-        answer = json.dumps(answer, ensure_ascii=False)
+        try:
+            answer = json.dumps(answer, ensure_ascii=False)
+        except RecursionError:
+            raise InvalidExamples(f"{where}: field 'answer' is nested too deep") from None
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise TooLarge(f"{where}: the text has {len(text)} characters, over {MAX_TEXT_BYTES} bytes; shorten it")
-    return Example(text.encode("utf-8", "replace").decode(), answer)
+    # A lone surrogate is in JSON, but in no text that can be encoded.
+    return Example(*(each.encode("utf-8", "replace").decode() for each in (text, answer)))

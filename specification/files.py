@@ -1,8 +1,11 @@
 """Files: writing so that a crash leaves the old file or the new one; reading with a limit and clear errors."""
 
+import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from specification.errors import InvalidInput, TooLarge
 
@@ -23,6 +26,28 @@ def read_file(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise TooLarge(f"{path}: more than {limit} bytes, which is the limit")
     return data
+
+
+def parse_json(data: bytes) -> Any:
+    """Returns the JSON value in ``data``.
+
+    Raises:
+        ValueError: there is none, it is nested too deep, or an object in it has two fields of one name.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_fields)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _fields(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of an object. Of two with one name each reader could take another."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in fields if names.count(name) > 1)
+        raise ValueError(f"field {twice[:80]!r} stands twice in one object")
+    return fields
 
 
 def write_atomically(path: Path, data: bytes) -> None:

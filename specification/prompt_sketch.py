@@ -83,7 +83,7 @@ class PromptSketch:
             InvalidSpecification: a wrong shape, too many points for the texts, NaN, Inf or large numbers.
         """
         points = tensors["points"].astype(np.float32)
-        width = views_dimension(dimension) if section.views == VIEWS else points.shape[-1]
+        width = views_dimension(dimension) if section.views == VIEWS else max((1, *points.shape[1:]))
         most = min(MAX_POINTS, section.sample_size // 2)
         if points.ndim != 2 or points.shape[1] != width or not 1 <= len(points) <= most:
             raise InvalidSpecification(

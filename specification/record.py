@@ -45,6 +45,7 @@ CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 WEIGHT_TOLERANCE = 1e-3
 MAX_NORM = 1.01
 MAX_SAMPLE_SIZE = 10**9
+MAX_SHOWN = 200
 
 
 class Section(BaseModel):
@@ -198,7 +199,7 @@ def _read_document(data: bytes) -> Document:
         return Document.model_validate_json(_read_text(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "metadata"
+        field = ".".join(map(str, first["loc"]))[:MAX_SHOWN] or "metadata"
         raise InvalidSpecification(f"specification: field '{field}': {first['msg']}") from None
 
 
@@ -224,15 +225,20 @@ def _read_tensors(data: bytes, sections: Iterable[str]) -> dict[str, NDArray[Any
     try:
         found = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
-        raise InvalidSpecification(f"specification: truncated or damaged ({error})") from None
+        raise InvalidSpecification(f"specification: truncated or damaged ({str(error)[:MAX_SHOWN]})") from None
     if found.keys() != expected.keys():
-        raise InvalidSpecification(f"specification: tensors {sorted(found)[:8]}, expected {sorted(expected)}")
+        names = str(sorted(found))[:MAX_SHOWN]
+        raise InvalidSpecification(f"specification: tensors {names}, expected {sorted(expected)}")
     tensors = {}
     for name, dtype in expected.items():
         if found[name]["dtype"] != dtype:
             raise InvalidSpecification(f"specification: tensor {name} is {found[name]['dtype']}, not {dtype}")
         flat = np.frombuffer(found[name]["data"], dtype=DTYPES[dtype])
-        tensors[name] = flat.reshape(found[name]["shape"])
+        try:
+            tensors[name] = flat.reshape(found[name]["shape"])
+        except (ValueError, OverflowError):
+            shape = str(found[name]["shape"])[:MAX_SHOWN]
+            raise InvalidSpecification(f"specification: tensor {name} has the impossible shape {shape}") from None
     return tensors
 
 

@@ -142,7 +142,7 @@ VARIANTS: dict[str, object] = {
         (truncate, "not a readable safetensors file"),
         (not_json, "not JSON"),
         (a_list, "a JSON list, expected an object"),
-        (a_folder, "not a readable safetensors file"),
+        (a_folder, "not a regular file"),
         (with_config(init_lora_weights="pissa"), "field 'init_lora_weights'.*pissa"),
         (with_config(init_lora_weights="olora"), "field 'init_lora_weights'"),
         *((with_config(**{name: value}), f"field '{name}'") for name, value in VARIANTS.items()),

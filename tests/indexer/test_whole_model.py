@@ -127,7 +127,7 @@ SPOILT = {
     "other weights": (with_field("transformers_weights", "x.safetensors"), "another weights file"),
     "quantised": (with_field("quantization_config", {"quant_method": "gptq"}), "quantised"),
     "an unknown architecture": (with_field("model_type", "nothing-known"), "transformers cannot read it"),
-    "endless layers": (with_field("num_hidden_layers", 10**9), "1000000000 layers"),
+    "endless layers": (with_field("num_hidden_layers", 10**9), "'num_hidden_layers' is 1000000000"),
     "half a file": (truncate, "not a readable safetensors file"),
     "NaN": (with_tensors(poison), f"{HEAD} holds NaN or Inf"),
     "a missing tensor": (
@@ -172,6 +172,16 @@ def test_limits(folder: Path, store: AdapterStore, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(whole_model, "MAX_MODEL_BYTES", (folder / WEIGHTS).stat().st_size + 1)
     with pytest.raises(TooLarge, match="bytes in all"):
         take_in(folder, store)
+
+
+def test_a_model_of_endless_parts_is_not_built(
+    folder: Path, store: AdapterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_model, "MAX_MODULES", 5)
+    with pytest.raises(TooLarge, match=r"config\.json: more than 5 modules"):
+        take_in(folder, store)
+    monkeypatch.undo()
+    take_in(folder, store)
 
 
 def test_only_what_is_needed_is_taken(folder: Path, store: AdapterStore) -> None:
