@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import CatalogueSettings, EdgeCatalogue, IndexPlan
-from indexer import AdapterStore, BaseModels, Indexer
-from specification import FeatureMap, SentenceEncoder
+from indexer import BaseModels, Indexer
+from specification import SentenceEncoder
+from tests.indexer.parcels import open_indexer
 from tests.serving import tiny
 
 
@@ -37,10 +37,5 @@ def adapter(adapters: list[Path]) -> Path:
 
 @pytest.fixture
 def indexer(tmp_path: Path, bases: BaseModels, encoder: SentenceEncoder) -> Iterator[Indexer]:
-    identity = encoder.identity
-    settings = CatalogueSettings(
-        encoder=identity, text_dimension=384, plan=IndexPlan(feature_map=FeatureMap(input_dimension=384))
-    )
-    (tmp_path / "store").mkdir()
-    with EdgeCatalogue.open(tmp_path / "catalogue", settings) as catalogue:
-        yield Indexer(catalogue, AdapterStore(tmp_path / "store"), bases, encoder)
+    with open_indexer(tmp_path, encoder, bases) as opened:
+        yield opened
