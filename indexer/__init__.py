@@ -4,6 +4,7 @@ from indexer.adapter import Adapter, read_adapter
 from indexer.base_models import BaseModels, KnownBase
 from indexer.bulk import Report, Submission, cached_specification, ingest
 from indexer.evaluations import lm_eval_signals, model_card_signals
+from indexer.export import ExportReport, export
 from indexer.indexer import Indexer, make_entry
 from indexer.manifest import is_ready_manifest
 from indexer.measured_tasks import MeasuredTasks
@@ -14,6 +15,7 @@ __all__ = [
     "Adapter",
     "AdapterStore",
     "BaseModels",
+    "ExportReport",
     "Indexer",
     "KnownBase",
     "MeasuredTasks",
@@ -23,6 +25,7 @@ __all__ = [
     "Report",
     "Submission",
     "cached_specification",
+    "export",
     "ingest",
     "is_ready_manifest",
     "lm_eval_signals",

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from catalogue import Card, Learnware, parse_card
@@ -20,6 +21,7 @@ from specification.errors import InvalidInput
 from specification.files import read_file
 
 CARD_FILE = "learnware.json"
+RECORD_FILE = "record.json"
 EXAMPLES_FILE = "examples.jsonl"
 SPECIFICATION_FILE = "specification.safetensors"
 SOURCE_FIELDS = ("adapter", "examples", "specification")
@@ -39,6 +41,10 @@ class Submission:
     card: Card
     examples: Path | None
     specification: Path | None
+
+
+Pending = tuple[str, Callable[[], Submission]]
+"""A label for the report, and what makes the submission."""
 
 
 @dataclass
@@ -61,16 +67,28 @@ def ingest(
         CatalogueError: the catalogue fails; what is in stays in, and the ingest can be run again.
     """
     items = _manifest(source) if source.is_file() else _folder(source)
+    pending = [(label, partial(_submission, fields, root)) for label, root, fields in items]
+    return submit_all(pending, encoder, cache, submit, progress)
+
+
+def submit_all(
+    pending: Sequence[Pending], encoder: Encoder, cache: Path, submit: Submit, progress: Progress = no_progress
+) -> Report:
+    """Takes each in, see ``ingest``. What makes a submission raises InvalidInput or OSError where it cannot.
+
+    Raises:
+        CatalogueError: the catalogue fails.
+    """
     report = Report()
-    for done, (label, root, fields) in enumerate(items):
-        progress(done, len(items))
+    for done, (label, prepare) in enumerate(pending):
+        progress(done, len(pending))
         try:
-            submission = _submission(fields, root)
+            submission = prepare()
             specification = specification_of(submission, encoder, cache)
             report.accepted.append(submit(submission.adapter, specification, submission.card))
         except (InvalidInput, OSError) as error:
             report.refused.append((label, str(error)))
-    progress(len(items), len(items))
+    progress(len(pending), len(pending))
     return report
 
 
@@ -134,16 +152,14 @@ def _folder(source: Path) -> Sequence[Item]:
         folders = [source]
     if not folders:
         raise InvalidInput(f"{source}: no folders in it; give one for each adapter or whole model")
+    # Of one name, the newest of what was exported goes in last, and so is the newest again.
+    folders.sort(key=lambda folder: (_exported_version(folder), folder.name))
     return [(folder.name, folder, _folder_fields(folder)) for folder in folders]
 
 
 def _folder_fields(folder: Path) -> object:
     """What a manifest line for this folder would say: its card file, and the files found beside it."""
-    card = folder / CARD_FILE
-    fields: object = {}
-    if card.is_file():
-        with card.open("rb") as opened:
-            fields = _parsed(opened.read(MAX_MANIFEST_LINE + 1))
+    fields = _content(folder / CARD_FILE)
     if not isinstance(fields, dict):
         return None
     found: dict[str, object] = {"name": folder.name, **fields, "adapter": str(folder)}
@@ -151,6 +167,20 @@ def _folder_fields(folder: Path) -> object:
         if not {"specification", "examples"} & found.keys() and (folder / file).is_file():
             found[name] = file
     return found
+
+
+def _exported_version(folder: Path) -> int:
+    record = _content(folder / RECORD_FILE)
+    version = record.get("version") if isinstance(record, dict) else None
+    return version if isinstance(version, int) else 0
+
+
+def _content(file: Path) -> object:
+    """The JSON value in a file, an empty object if there is none, see ``_parsed``."""
+    if not file.is_file():
+        return {}
+    with file.open("rb") as opened:
+        return _parsed(opened.read(MAX_MANIFEST_LINE + 1))
 
 
 def _submission(fields: object, root: Path) -> Submission:

@@ -14,6 +14,7 @@ from catalogue import ServerAddress, Sharding
 from catalogue.address import KEY_VARIABLE
 from slmdock import (
     catalogue_commands,
+    export_command,
     ingest_command,
     key_commands,
     output,
@@ -46,6 +47,7 @@ for command in (
     catalogue_commands.spec,
     catalogue_commands.submit,
     ingest_command.ingest,
+    export_command.export,
     quality_command.quality,
     catalogue_commands.search,
     catalogue_commands.show,
