@@ -7,6 +7,8 @@ from pydantic import AfterValidator, Field
 
 ID_PATTERN = r"^[0-9a-f]{64}$"
 MAX_NUMBER = 2**53
+MAX_LABEL = 200
+MAX_LABELS = 50
 # Unicode's categories Cc, without line breaks and tabs, and Cs.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -18,5 +20,5 @@ def printable(text: str) -> str:
     return text
 
 
-Label = Annotated[str, Field(max_length=200), AfterValidator(printable)]
-Labels = Annotated[tuple[Label, ...], Field(max_length=50)]
+Label = Annotated[str, Field(max_length=MAX_LABEL), AfterValidator(printable)]
+Labels = Annotated[tuple[Label, ...], Field(max_length=MAX_LABELS)]

@@ -20,6 +20,7 @@ MAX_SHOWN = 80
 # Neither long nor deep values are gone through: a stranger chose their length and depth.
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_SHOWN
+MAX_DESCRIPTION = 4000
 
 
 def _not_reserved(name: str) -> str:
@@ -34,7 +35,7 @@ class Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(_not_reserved)]
-    description: Annotated[str, Field(max_length=4000), AfterValidator(printable)] = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION), AfterValidator(printable)] = ""
     domain: Label = ""
     task_type: Label = ""
     licence: Label = "unknown"

@@ -2,9 +2,10 @@
 
 from indexer.adapter import Adapter, read_adapter
 from indexer.base_models import BaseModels, KnownBase
-from indexer.bulk import Report, Submission, cached_specification, ingest
+from indexer.bulk import Report, Submission, cached_specification, ingest, submit_all
 from indexer.evaluations import lm_eval_signals, model_card_signals
 from indexer.export import ExportReport, export
+from indexer.hub import Hub
 from indexer.indexer import Indexer, make_entry
 from indexer.manifest import is_ready_manifest
 from indexer.measured_tasks import MeasuredTasks
@@ -16,6 +17,7 @@ __all__ = [
     "AdapterStore",
     "BaseModels",
     "ExportReport",
+    "Hub",
     "Indexer",
     "KnownBase",
     "MeasuredTasks",
@@ -32,4 +34,5 @@ __all__ = [
     "make_entry",
     "model_card_signals",
     "read_adapter",
+    "submit_all",
 ]

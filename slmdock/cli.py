@@ -15,6 +15,7 @@ from catalogue.address import KEY_VARIABLE
 from slmdock import (
     catalogue_commands,
     export_command,
+    hub_command,
     ingest_command,
     key_commands,
     output,
@@ -47,6 +48,7 @@ for command in (
     catalogue_commands.spec,
     catalogue_commands.submit,
     ingest_command.ingest,
+    hub_command.ingest_hub,
     export_command.export,
     quality_command.quality,
     catalogue_commands.search,

@@ -58,7 +58,7 @@ def ingest(
         raise InvalidInput(f"{source}: --without-artefacts and --refused are for manifests of ready learnwares")
     with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
         report = ingest_all(source, dock.encoder(), specification_cache(), access.submit, progress)
-    _print_report(report, as_json)
+    print_report(report, as_json)
     if report.refused:
         raise typer.Exit(2)
 
@@ -95,7 +95,8 @@ def _refusals(file: Path, source: Path) -> Iterator[OnRefusal]:
         yield write
 
 
-def _print_report(report: Report, as_json: bool) -> None:
+def print_report(report: Report, as_json: bool) -> None:
+    """What became of each learnware."""
     if as_json:
         output.print_json(
             {

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from catalogue import Card
+from indexer.model_card import hub_card
+from specification.errors import InvalidInput
+
+COMMIT = "0123456789" * 4
+SOURCE = f"huggingface:some-one/wheat@{COMMIT}"
+
+README = """---
+license: apache-2.0
+language: [en, no]
+base_model: tiny-base
+pipeline_tag: text-generation
+tags:
+- lora
+- 7
+- {a: b}
+- farming
+---
+# Wheat
+
+<img src='x' onerror='y'>
+
+[More Information Needed]
+
+## About
+Knows <b>wheat</b>
+and <script>rye</script>.
+
+More.
+"""
+
+
+def card(folder: Path, text: str | bytes, model: str = "some-one/wheat") -> Card:
+    file = folder / "README.md"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return hub_card(model, COMMIT, file)
+
+
+def test_what_the_front_matter_and_the_first_prose_say(tmp_path: Path) -> None:
+    assert card(tmp_path, README.replace("\n", "\r\n")) == card(tmp_path, README)
+    assert card(tmp_path, README) == Card(
+        name="some-one--wheat",
+        description="Knows wheat and rye .",
+        task_type="text-generation",
+        licence="apache-2.0",
+        languages=("en", "no"),
+        tags=(SOURCE, "base_model:tiny-base", "lora", "farming"),
+        owner="some-one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("front", "licence"),
+    [
+        ("license: [mit, apache-2.0]", "mit, apache-2.0"),
+        ("license: other\nlicense_name: our-own", "our-own"),
+        ("license: other", "other"),
+        ("license: {a: b}", "unknown"),
+        ("license:", "unknown"),
+        ("license: ''", "unknown"),
+        ('license: "<b>m</b>i\\e[31mt\\0"', "m i[31mt"),
+        ("license: " + "x" * 500, "x" * 200),
+        ("", "unknown"),
+    ],
+)
+def test_licences(tmp_path: Path, front: str, licence: str) -> None:
+    assert card(tmp_path, f"---\n{front}\n---\n").licence == licence
+
+
+def test_without_a_model_card_or_front_matter_the_source_is_known(tmp_path: Path) -> None:
+    bare = Card(name="wheat", licence="unknown", tags=(f"huggingface:wheat@{COMMIT}",), owner="unknown")
+    assert hub_card("wheat", COMMIT, tmp_path / "none") == bare
+    assert card(tmp_path, "Only words.", "_wheat").model_copy(update={"tags": bare.tags}) == bare.model_copy(
+        update={"description": "Only words."}
+    )
+
+
+def test_long_and_strange_texts_are_cut_and_cleaned(tmp_path: Path) -> None:
+    found = card(tmp_path, "---\ntags: [" + "a, " * 500 + "]\n---\n" + "<" * 1000 + "words \x1b" * 2000)
+    assert len(found.tags) == 50
+    assert len(found.description) == 4000
+    assert found.description.startswith("words words")
+    assert card(tmp_path, b"---\nlicense: m\xfft\n---\n\xff\xfe").licence == "m\ufffdt"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("---\n- a\n---\n", "a YAML list, expected a mapping"),
+        ("---\na: &a [x]\nb: [*a, *a]\n---\n", "YAML with an alias"),
+        ("---\na: [\n---\n", "not YAML"),
+        ("x" * (2**20 + 1), "more than 1048576 bytes"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as refused:
+        card(tmp_path, text)
+    assert "README.md" in str(refused.value)
+
+
+def test_a_name_that_learnwares_cannot_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="'auto' is reserved"):
+        card(tmp_path, "", "auto")
