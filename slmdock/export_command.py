@@ -17,7 +17,7 @@ def export(
     context: typer.Context,
     to: Annotated[Path, typer.Option("--to", help="Folder to write to; each learnware gets one in it.")],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME|ID]...", help="Which; default: all.", show_default=False)
+        list[str] | None, typer.Argument(metavar="NAME|ID", help="Which; default: all.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:

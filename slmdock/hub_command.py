@@ -22,7 +22,7 @@ def ingest_hub(
     context: typer.Context,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Models: OWNER/NAME or OWNER/NAME@REVISION.", show_default=False),
+        typer.Argument(metavar="ID", help="Models: OWNER/NAME or OWNER/NAME@REVISION.", show_default=False),
     ] = None,
     base: Annotated[str | None, typer.Option(help="Search for adapters on this base model.")] = None,
     tag: Annotated[str | None, typer.Option(help="Search for adapters with this tag.")] = None,
