@@ -9,9 +9,10 @@ from catalogue.address import ServerAddress, Sharding
 from catalogue.contract import Catalogue, CatalogueSettings, Hit, Page, Status
 from catalogue.edge import EdgeCatalogue
 from catalogue.filters import EVERYTHING, PUBLISHED, Filter, Match, Range, parse_filter
-from catalogue.learnware import Card, Learnware, is_id, parse_card
+from catalogue.learnware import Card, Learnware, State, is_id, parse_card
 from catalogue.plan import IndexPlan
 from catalogue.quality import Signal, join_signals
+from catalogue.references import find_learnware, versions_of
 from catalogue.row import Entry, Row
 from catalogue.schema import description_of
 
@@ -34,13 +35,16 @@ __all__ = [
     "ServerAddress",
     "Sharding",
     "Signal",
+    "State",
     "Status",
     "description_of",
+    "find_learnware",
     "is_id",
     "join_signals",
     "open_catalogue",
     "parse_card",
     "parse_filter",
+    "versions_of",
 ]
 
 

@@ -22,6 +22,9 @@ _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_SHOWN
 MAX_DESCRIPTION = 4000
 
+State = Literal["submitted", "checked", "verified", "published", "retired", "quarantined"]
+"""Where a learnware stands in its life; searches find, and engines serve, what is published."""
+
 
 def _not_reserved(name: str) -> str:
     if name.lower() in RESERVED_NAMES:
@@ -56,7 +59,7 @@ class Learnware(Card):
     id: Annotated[str, Field(pattern=ID_PATTERN)]
     version: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
     base_model: Label
-    status: Literal["published", "retired"] = "published"
+    status: State = "published"
     rank: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     adapter_bytes: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     sample_size: Annotated[int, Field(ge=1, le=MAX_NUMBER)]
@@ -75,6 +78,11 @@ class Learnware(Card):
     def whole(self) -> bool:
         """Whether it is a model of its own and no adapter."""
         return self.base_model == WHOLE_MODEL
+
+    @property
+    def reference(self) -> str:
+        """What people call this very version."""
+        return f"{self.name}@{self.version}"
 
     @property
     def engine_name(self) -> str:

@@ -5,8 +5,10 @@ from indexer.base_models import BaseModels, KnownBase
 from indexer.bulk import Report, Submission, cached_specification, ingest, submit_all
 from indexer.evaluations import lm_eval_signals, model_card_signals
 from indexer.export import ExportReport, export
+from indexer.history import Change, History
 from indexer.hub import Hub
 from indexer.indexer import Indexer, make_entry
+from indexer.life_cycle import LifeCycle
 from indexer.manifest import is_ready_manifest
 from indexer.measured_tasks import MeasuredTasks
 from indexer.ready import ReadyCheck, ReadyIngest, ReadyReport
@@ -16,10 +18,13 @@ __all__ = [
     "Adapter",
     "AdapterStore",
     "BaseModels",
+    "Change",
     "ExportReport",
+    "History",
     "Hub",
     "Indexer",
     "KnownBase",
+    "LifeCycle",
     "MeasuredTasks",
     "ReadyCheck",
     "ReadyIngest",

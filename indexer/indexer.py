@@ -1,9 +1,10 @@
 """From a provider's adapter or whole model, card and specification to a learnware in the catalogue."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from catalogue import (
     Card,
@@ -11,17 +12,24 @@ from catalogue import (
     Entry,
     Learnware,
     Signal,
+    State,
     description_of,
     join_signals,
 )
-from catalogue.learnware import WHOLE_MODEL
+from catalogue.learnware import WHOLE_MODEL, is_id
 from indexer.adapter import read_adapter
 from indexer.base_models import BaseModels
+from indexer.history import Change, as_reason, system_user
+from indexer.life_cycle import HELD, MOVES, LifeCycle, change_of
 from indexer.measured_tasks import FOLDER, MeasuredTasks
 from indexer.store import AdapterStore
 from indexer.whole_model import is_whole_model, take_in
 from specification import Encoder, Specification
-from specification.errors import InvalidInput
+from specification.errors import HistoryUnavailable, InvalidInput
+
+TakenAs = Literal["checked", "published"]
+
+log = logging.getLogger(__name__)
 
 
 class Artefact(NamedTuple):
@@ -33,50 +41,65 @@ class Artefact(NamedTuple):
     size: int
 
 
-class Indexer:
-    """Checks, stores and indexes learnwares. One writer at a time."""
+class Indexer(LifeCycle):
+    """Checks, stores and indexes learnwares, and keeps their life cycle. One writer at a time."""
 
     def __init__(self, catalogue: Catalogue, store: AdapterStore, bases: BaseModels, encoder: Encoder) -> None:
-        self.catalogue = catalogue
-        self.store = store
+        super().__init__(catalogue, store)
         self.bases = bases
         self.encoder = encoder
         self.measured = MeasuredTasks(store.root / FOLDER)
 
-    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware:
+    def submit(
+        self,
+        folder: Path,
+        specification: Specification,
+        card: Card,
+        state: TakenAs = "published",
+        who: str | None = None,
+    ) -> Learnware:
         """Takes one learnware in, an adapter or a whole model, and makes both artefact and point durable.
 
-        The same content is one learnware: submitted again, its card and specification are replaced.
-        Submitted again unchanged, nothing is written but an artefact that was lost.
+        It is published at once, or held back as ``checked``. The same content is one learnware: submitted again,
+        its card and specification are replaced, and its version stays, as does its state unless it was held back
+        and is to be published now. Submitted again unchanged, nothing is written but an artefact that was lost.
+        ``who`` submits, for the history; None is the user of this process.
 
         Raises:
             InvalidAdapter, TooLarge: the folder fails a check.
             Incomparable: the specification was made by another encoder than the catalogue's.
             InvalidInput: the card's name is a base model's.
         """
-        self._check(specification, card)
-        # The artefact first, and never taken back: without its point it is invisible and harmless, while a
-        # write that failed half-way may still have made the point.
-        if is_whole_model(folder):
-            return self.adopt(take_in(folder, self.store), specification, card)
-        adapter = read_adapter(folder, self.bases)
-        self.store.put(adapter.id, adapter.files)
-        return self._index(
-            Artefact(adapter.id, adapter.base_model, adapter.rank, adapter.size), specification, card
-        )
+        who = system_user() if who is None else who
+        try:
+            self._check(specification, card)
+            artefact = self._stored(folder)
+        except InvalidInput as error:
+            self._refused(card, who, str(error).replace(f"{folder}/", ""))
+            raise
+        return self._index(artefact, specification, card, state, who)
 
-    def adopt(self, id: str, specification: Specification, card: Card) -> Learnware:
+    def adopt(
+        self,
+        id: str,
+        specification: Specification,
+        card: Card,
+        state: TakenAs = "published",
+        who: str | None = None,
+    ) -> Learnware:
         """Takes in a whole model that lies in the store already, see ``whole_model.take_in``.
 
         Raises:
             NotFound: it does not. InvalidInput: ``id`` is none, or an adapter's. Otherwise see ``submit``.
         """
-        self._check(specification, card)
-        folder = self.store.path_of(id)
-        if not is_whole_model(folder):
-            raise InvalidInput(f"{id[:16]}… is no whole model; submit an adapter by its files")
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        return self._index(Artefact(id, WHOLE_MODEL, 0, size), specification, card)
+        who = system_user() if who is None else who
+        try:
+            self._check(specification, card)
+            artefact = self._adopted(id)
+        except InvalidInput as error:
+            self._refused(card, who, str(error), id)
+            raise
+        return self._index(artefact, specification, card, state, who)
 
     def attach(self, learnware: Learnware, signals: Sequence[Signal]) -> Learnware:
         """Adds quality signals to a learnware that was read from the catalogue; returns the new record.
@@ -105,11 +128,37 @@ class Indexer:
         if card.name in self.bases.names():
             raise InvalidInput(f"learnware card: field 'name': {card.name!r} is the name of a base model")
 
-    def _index(self, artefact: Artefact, specification: Specification, card: Card) -> Learnware:
+    def _stored(self, folder: Path) -> Artefact:
+        # The artefact first, and never taken back: without its point it is invisible and harmless, while a
+        # write that failed half-way may still have made the point.
+        if is_whole_model(folder):
+            return self._adopted(take_in(folder, self.store))
+        adapter = read_adapter(folder, self.bases)
+        self.store.put(adapter.id, adapter.files)
+        return Artefact(adapter.id, adapter.base_model, adapter.rank, adapter.size)
+
+    def _adopted(self, id: str) -> Artefact:
+        folder = self.store.path_of(id)
+        if not is_whole_model(folder):
+            raise InvalidInput(f"{id[:16]}… is no whole model; submit an adapter by its files")
+        return Artefact(id, WHOLE_MODEL, 0, sum(file.stat().st_size for file in folder.iterdir()))
+
+    def _refused(self, card: Card, who: str, why: str, id: str = "") -> None:
+        known = id if is_id(id) else ""
+        change = Change(
+            learnware=known, name=card.name, state="refused", who=who, when=time.time(), why=as_reason(why)
+        )
+        self.history.note([change])
+
+    def _index(
+        self, artefact: Artefact, specification: Specification, card: Card, state: TakenAs, who: str
+    ) -> Learnware:
         known = next(iter(self.catalogue.get([artefact.id])), None)
         learnware = self._record(artefact, specification, card, known)
+        learnware = learnware.model_copy(update={"status": _state_of(known, state)})
         if known != learnware:
             self.catalogue.upsert([make_entry(learnware, specification, self.encoder)])
+            self.history.note(_changes(known, learnware, who))
         return learnware
 
     def _record(
@@ -131,7 +180,37 @@ class Indexer:
         )
 
     def _next_version(self, name: str) -> int:
-        return self.catalogue.versions([name]).get(name, 0) + 1
+        """Returns a version that no content had under this name, also none that was deleted since."""
+        try:
+            known = self.history.last_version(name)
+        except HistoryUnavailable as error:
+            log.error("%s: its version is counted without those that were deleted: %s", name, error)
+            known = 0
+        return max(self.catalogue.versions([name]).get(name, 0), known) + 1
+
+
+def _state_of(known: Learnware | None, wanted: TakenAs) -> State:
+    """Returns the state of what is submitted: what is retired, quarantined or published already stays so."""
+    if known is None:
+        return wanted
+    return wanted if known.status in HELD and wanted in MOVES[known.status] else known.status
+
+
+def _changes(known: Learnware | None, learnware: Learnware, who: str) -> list[Change]:
+    """Returns what a submission changed."""
+    if known is None:
+        passed: tuple[State, ...] = ("submitted", "checked", "published")
+        reached = passed[: passed.index(learnware.status) + 1]
+        return [change_of(learnware, state, who) for state in reached]
+    changes = []
+    fields = [name for name in Learnware.model_fields if getattr(known, name) != getattr(learnware, name)]
+    if fields != ["status"]:
+        renamed = f"; it was {known.reference}" if known.reference != learnware.reference else ""
+        words = ", ".join(name for name in fields if name != "status")
+        changes.append(change_of(learnware, "updated", who, f"changed: {words}{renamed}"))
+    if known.status != learnware.status:
+        changes.append(change_of(learnware, learnware.status, who))
+    return changes
 
 
 def make_entry(learnware: Learnware, specification: Specification, encoder: Encoder) -> Entry:

@@ -90,7 +90,7 @@ class AdapterStore:
 
     def delete(self, id: str) -> None:
         """Removes an adapter; it disappears at once, its bytes soon after."""
-        gone = self.root / f"{INCOMING}{id}"
+        gone = self.root / f"{INCOMING}{uuid4().hex}"
         self.path_of(id).rename(gone)
         shutil.rmtree(gone)
 

@@ -10,11 +10,13 @@ DockError
 │   ├── ContextLengthExceeded a prompt cannot fit into the model's context
 │   ├── InvalidApiKey        no key, or one that the dock does not know; HTTP 401
 │   ├── PermissionDenied     the key lacks the role, or the dock is not open to this caller; HTTP 403
+│   ├── Conflict             the thing's state does not allow what was asked; HTTP 409
 │   ├── RateLimitExceeded    too many requests at once; HTTP 429
 │   └── NotFound             the named thing does not exist; HTTP 404
 ├── CatalogueError           the catalogue cannot do what was asked; HTTP 503
 │   ├── CatalogueLocked      another process holds the catalogue's folder
 │   └── CatalogueFormat      the catalogue was written by another format version
+├── HistoryUnavailable       the file of the history is damaged or cannot be read or written; HTTP 503
 ├── EncoderError             the sentence encoder cannot be loaded or run; HTTP 503
 ├── KeysUnavailable          the file of API keys is damaged or cannot be read; HTTP 503
 ├── DeadlineExceeded         a request took longer than its deadline; HTTP 504
@@ -86,6 +88,12 @@ class PermissionDenied(InvalidInput):
     kind = "permission_error"
 
 
+class Conflict(InvalidInput):
+    """What was asked does not go with the state that the thing is in; the message says what does."""
+
+    status = 409
+
+
 class RateLimitExceeded(InvalidInput):
     """Too many requests at once; ``retry_after`` is the number of seconds after which another try makes sense."""
 
@@ -121,6 +129,13 @@ class KeysUnavailable(DockError):
 
     status = 503
     kind = "keys_unavailable"
+
+
+class HistoryUnavailable(DockError):
+    """The file of the history is damaged, or cannot be read or written. Learnwares are served all the same."""
+
+    status = 503
+    kind = "history_unavailable"
 
 
 class DeadlineExceeded(DockError):

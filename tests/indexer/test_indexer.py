@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import Card, Row, Signal
+from catalogue import Card, Row, Signal, State
 from indexer import Indexer
 from specification import Specification, specify
-from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput
+from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput, NotFound
 from tests.conftest import make_specification
 from tests.serving import tiny
 
@@ -129,3 +129,98 @@ def test_a_measured_task_is_kept(indexer: Indexer, specifications: list[Specific
     with pytest.raises(Incomparable):
         indexer.measure(make_specification(1))
     assert list(indexer.store.ids()) == []
+
+
+def events(indexer: Indexer, reference: str = "") -> list[tuple[str, int | None, str]]:
+    """What the history holds, oldest first: state, version and reason."""
+    return [(one.state, one.version, one.why) for one in indexer.history.changes(reference)[::-1]]
+
+
+def test_a_submission_is_published_at_once_or_held_back(
+    indexer: Indexer, adapters: list[Path], specifications: list[Specification]
+) -> None:
+    first = indexer.submit(adapters[0], specifications[0], Card(name="wheat"), who="alice")
+    held = indexer.submit(adapters[1], specifications[1], Card(name="wheat"), "checked", "bob")
+    assert (first.status, held.status) == ("published", "checked")
+    assert indexer.catalogue.named("wheat") == first
+    assert events(indexer, "wheat@1") == [("submitted", 1, ""), ("checked", 1, ""), ("published", 1, "")]
+    assert events(indexer, "wheat@2") == [("submitted", 2, ""), ("checked", 2, "")]
+    assert {one.who for one in indexer.history.changes("wheat@2")} == {"bob"}
+    assert indexer.submit(adapters[1], specifications[1], Card(name="wheat"), "checked") == held
+    published = indexer.submit(adapters[1], specifications[1], Card(name="wheat"))
+    assert published == held.model_copy(update={"status": "published"})
+    assert events(indexer, "wheat@2")[2:] == [("published", 2, "")]
+
+
+def test_a_new_description_alone_makes_no_new_version(
+    indexer: Indexer, adapter: Path, specifications: list[Specification]
+) -> None:
+    first = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    card = Card(name="wheat", description="All about wheat", tags=("crops",))
+    again = indexer.submit(adapter, specifications[0], card)
+    assert again == first.model_copy(update={"description": "All about wheat", "tags": ("crops",)})
+    assert events(indexer)[3:] == [("updated", 1, "changed: description, tags")]
+    renamed = indexer.submit(adapter, specifications[0], Card(name="corn"))
+    assert (renamed.id, renamed.reference) == (first.id, "corn@1")
+    assert events(indexer, "corn") == [("updated", 1, "changed: name, description, tags; it was wheat@1")]
+    # The number of a version never means two contents, even when the first one went.
+    assert indexer.submit(adapter, specifications[0], Card(name="wheat")).version == 2
+
+
+@pytest.mark.parametrize("state", ["retired", "quarantined"])
+def test_submitting_again_brings_nothing_back(
+    indexer: Indexer, adapter: Path, specifications: list[Specification], state: State
+) -> None:
+    learnware = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    moved = indexer.move(learnware, state, "alice", "it lies")
+    assert indexer.submit(adapter, specifications[0], Card(name="wheat")) == moved
+    assert indexer.submit(adapter, specifications[1], Card(name="wheat")).status == state
+    assert indexer.catalogue.named("wheat") is None
+
+
+def test_a_version_that_was_deleted_is_not_given_again(
+    indexer: Indexer, adapters: list[Path], specifications: list[Specification]
+) -> None:
+    for folder in adapters[:2]:
+        learnware = indexer.submit(folder, specifications[0], Card(name="wheat"))
+    indexer.delete(learnware, "alice")
+    assert list(indexer.store.ids()) == [one.id for one in indexer.catalogue.scroll().learnwares]
+    assert indexer.submit(adapters[2], specifications[0], Card(name="wheat")).version == 3
+    assert indexer.submit(adapters[1], specifications[0], Card(name="wheat")).version == 4
+
+
+def test_a_refusal_is_recorded_with_its_reason_and_without_a_path(
+    indexer: Indexer, adapter: Path, specifications: list[Specification], tmp_path: Path
+) -> None:
+    broken = shutil.copytree(adapter, tmp_path / "broken")
+    (broken / "adapter_model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InvalidAdapter):
+        indexer.submit(broken, specifications[0], Card(name="wheat"), who="alice")
+    with pytest.raises(NotFound):
+        indexer.adopt("f" * 64, specifications[0], Card(name="whole"))
+    with pytest.raises(InvalidInput):
+        indexer.adopt("../x", specifications[0], Card(name="whole"))
+    third, second, first = indexer.history.changes()
+    assert (first.name, first.state, first.who, first.version) == ("wheat", "refused", "alice", None)
+    assert first.why.startswith("adapter_model.safetensors: ")
+    assert (second.learnware, third.learnware) == ("f" * 64, "")
+    assert str(tmp_path) not in "".join(one.why for one in (first, second, third))
+
+
+def test_a_history_that_cannot_be_written_costs_no_change_and_is_said(
+    indexer: Indexer, adapter: Path, specifications: list[Specification], caplog: pytest.LogCaptureFixture
+) -> None:
+    indexer.history.path.write_bytes(b"damaged")
+    learnware = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    moved = indexer.move(learnware, "retired", "alice")
+    assert indexer.catalogue.get([learnware.id]) == [moved]
+    indexer.delete(moved, "alice")
+    assert indexer.catalogue.count() == 0
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("indexer")]
+    assert [line.partition(":")[0] for line in said] == [
+        "wheat",
+        "done, but not recorded in the history (wheat submitted, wheat checked, wheat published)",
+        "done, but not recorded in the history (wheat retired)",
+        "done, but not recorded in the history (wheat deleted)",
+    ]
+    assert indexer.history.path.read_bytes() == b"damaged"
