@@ -7,9 +7,12 @@ import ipaddress
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated
 from urllib.parse import urlsplit
 
+from fastapi import Depends
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -44,6 +47,9 @@ ENDPOINTS: dict[str, tuple[Role, ...] | None] = {
     "POST /search": ("search",),
     "POST /learnwares": PUBLISHERS,
     "POST /learnwares/{reference}/quality": PUBLISHERS,
+    "POST /learnwares/{reference}/state": PUBLISHERS,
+    "DELETE /learnwares/{reference}": ADMINS,
+    "GET /history": READERS,
     "POST /measured-tasks": PUBLISHERS,
     "GET /v1/live": ROLES,
     "GET /v1/residency": ("serve",),
@@ -59,6 +65,9 @@ HOW = (
     "send 'Authorization: Bearer sk-dock-...' (OpenAI's clients: api_key; "
     "the command line: SLMDOCK_KEY or --key-file)"
 )
+
+KEYLESS = "local"
+"""Who changes what through a gateway without keys, which answers to its own machine only."""
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +135,23 @@ class AccessControl:
                     f"a dock without keys answers only under this machine's own names, such as 127.0.0.1 and "
                     f"localhost; the request's {name} is {value[:200]!r}. 'slmdock key create' makes a key"
                 )
+
+
+async def _key_of(request: Request) -> Key | None:
+    key: Key | None = getattr(request.state, "key", None)
+    return key
+
+
+Sender = Annotated[Key | None, Depends(_key_of)]
+"""The request's key, None where the dock has none."""
+
+
+async def _who_of(key: Sender) -> str:
+    return KEYLESS if key is None else key.name
+
+
+Who = Annotated[str, Depends(_who_of)]
+"""The name of the request's key, for the history."""
 
 
 # Asked twice a request, mostly about the same few.

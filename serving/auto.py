@@ -112,7 +112,10 @@ def pick(parts: GatewayParts, ranking: Ranking) -> Ranked | None:
 def obstacle(parts: GatewayParts, learnware: Learnware) -> DockError | None:
     """Returns why no engine here can answer with the learnware, None if one can."""
     if learnware.status != "published":
-        return ModelNotFound(f"learnware {learnware.engine_name} is {learnware.status}")
+        return ModelNotFound(
+            f"learnware {learnware.engine_name} is {learnware.status}, and only published ones answer; "
+            f"'slmdock status {learnware.name}' shows all its versions"
+        )
     if learnware.whole and parts.whole is not None:
         return parts.whole.obstacle(learnware)
     if learnware.whole:

@@ -14,8 +14,10 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal
+from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal, State
+from indexer import Change
 from indexer.adapter import check_folder
+from indexer.indexer import TakenAs
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE, AdapterStore
 from indexer.whole_model import is_whole_model, take_in
 from retriever import Ranking
@@ -27,6 +29,7 @@ from serving.wire import (
     PAGE,
     RANKING,
     SIGNALS,
+    ChangeList,
     ErrorAnswer,
     FacetCounts,
     KeyList,
@@ -96,11 +99,11 @@ class DockClient:
         return self._get("/learnwares", PAGE.validate_json, limit=limit, where=filter_text(where), **paging)
 
     def learnware(self, name: str) -> Learnware:
-        """Returns a learnware by id or name; raises NotFound if there is none."""
+        """Returns a learnware by id, name@version or name; raises NotFound if there is none."""
         return self._get(_path_of(name), Learnware.model_validate_json)
 
     def specification_file(self, name: str) -> bytes:
-        """Returns the specification file of a learnware by id or name."""
+        """Returns the specification file of a learnware, see ``learnware``."""
         return self._get(f"{_path_of(name)}/specification", bytes)
 
     def facets(self, field: str, where: Filter = EVERYTHING, limit: int = 100) -> dict[str, int]:
@@ -108,21 +111,42 @@ class DockClient:
         asked: dict[str, str | int] = {"field": field, "where": filter_text(where), "limit": limit}
         return self._get("/learnwares/facets", FacetCounts.model_validate_json, **asked).values
 
-    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware:
+    def submit(
+        self, folder: Path, specification: Specification, card: Card, state: TakenAs = "published"
+    ) -> Learnware:
         """See ``Indexer.submit``; sends an adapter's two files, or a whole model's id once it lies in the store.
 
         Raises:
             InvalidInput: a whole model, and this process does not know the dock's store.
         """
         form: dict[str, Any] = {"card": card.model_dump_json(), "specification": specification.to_bytes()}
+        read, asked = Learnware.model_validate_json, {"state": state}
         if is_whole_model(folder):
             form["whole_model"] = self._stored(folder)
-            return self._request("POST", "/learnwares", Learnware.model_validate_json, files=form)
+            return self._request("POST", "/learnwares", read, files=form, params=asked)
         check_folder(folder)
         with ExitStack() as files:
             for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
                 form[name] = files.enter_context((folder / file).open("rb"))
-            return self._request("POST", "/learnwares", Learnware.model_validate_json, files=form)
+            return self._request("POST", "/learnwares", read, files=form, params=asked)
+
+    def move(self, name: str, state: State, why: str = "") -> Learnware:
+        """Publishes, retires or quarantines a learnware; see ``LifeCycle.move``."""
+        body = {"state": state, "why": why}
+        return self._request("POST", f"{_path_of(name)}/state", Learnware.model_validate_json, json=body)
+
+    def delete(self, name: str, force: bool = False, why: str = "") -> Learnware:
+        """Removes a learnware and returns what it was; see ``LifeCycle.delete``.
+
+        Raises:
+            Conflict: a registered task is answered by it, and ``force`` is not given.
+        """
+        asked = {"force": force, "why": why}
+        return self._request("DELETE", _path_of(name), Learnware.model_validate_json, params=asked)
+
+    def history(self, reference: str = "", limit: int = 100) -> list[Change]:
+        """See ``History.changes``."""
+        return self._get("/history", ChangeList.model_validate_json, learnware=reference, limit=limit).data
 
     def measure(self, task: Specification) -> str:
         """See ``Indexer.measure``."""

@@ -16,6 +16,7 @@ from serving import (
     completions,
     key_endpoints,
     learnwares,
+    life_cycle,
     residency_api,
     route_api,
     telemetry_routes,
@@ -64,6 +65,7 @@ def create_app(parts: GatewayParts, address: str | None = None) -> FastAPI:
     app.include_router(completions.router)
     app.include_router(key_endpoints.router)
     app.include_router(learnwares.router)
+    app.include_router(life_cycle.router)
     app.include_router(trials.router)
     app.include_router(telemetry_routes.router)
     app.include_router(route_api.router)

@@ -12,18 +12,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from catalogue import Card, Learnware, Page, parse_card, parse_filter
+from catalogue import Card, Learnware, Page, find_learnware, parse_card, parse_filter
 from catalogue.contract import MAX_LIMIT
 from catalogue.learnware import describe
+from indexer.indexer import TakenAs
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Decision, Mixture, Ranking
 from retriever.decision import MAX_UNKNOWN
+from serving.access import Who
 from serving.auto import obstacle, pick
 from serving.decisions import TOP
 from serving.openapi import BINARY, binary_body, form_body, json_body
 from serving.parts import GatewayParts, Parts
 from serving.requests import limited, read_body
-from serving.routing import find_learnware
 from serving.tasks import TASK_ID_LENGTH, Part, Task
 from serving.warming import warm_task
 from serving.wire import PAGE, RANKING, SIGNALS, FacetCounts, MeasuredTask, parse_object
@@ -65,14 +66,14 @@ def count_values(parts: Parts, field: str, where: str = "", limit: Limit = 100) 
 
 @router.get("/learnwares/{reference}")
 def get_learnware(parts: Parts, reference: str) -> Learnware:
-    """Returns a learnware by id or name."""
-    return _required(parts, reference)
+    """Returns a learnware by id, name@version, or name: the newest published one, else the newest."""
+    return required_learnware(parts, reference)
 
 
 @router.get("/learnwares/{reference}/specification", response_class=Response, responses=BINARY)
 def get_specification(parts: Parts, reference: str) -> Response:
     """Returns a learnware's specification file."""
-    data = parts.catalogue.specification_file(_required(parts, reference))
+    data = parts.catalogue.specification_file(required_learnware(parts, reference))
     return Response(data, media_type="application/octet-stream")
 
 
@@ -87,8 +88,10 @@ def get_specification(parts: Parts, reference: str) -> Response:
         "The card as JSON, the specification, and an adapter's files or the id of a whole model in the store.",
     ),
 )
-async def submit_learnware(request: Request, parts: Parts) -> Learnware:
+async def submit_learnware(request: Request, parts: Parts, who: Who, state: TakenAs = "published") -> Learnware:
     """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``.
+
+    With the state ``checked`` it is held back until it is published.
 
     In place of an adapter's two files, ``whole_model`` names a whole model by its id; whoever keeps the dock's
     store has put it there ('slmdock submit').
@@ -101,11 +104,12 @@ async def submit_learnware(request: Request, parts: Parts) -> Learnware:
         if "whole_model" in form:
             id = (await _part(form, "whole_model", MAX_ID_BYTES)).decode("utf-8", "replace")
             async with parts.writing:
-                return await run_in_threadpool(parts.indexer.adopt, id, specification, card)
+                return await run_in_threadpool(parts.indexer.adopt, id, specification, card, state, who)
         with tempfile.TemporaryDirectory(prefix="slmdock-upload-") as folder:
             await run_in_threadpool(_save, form, Path(folder))
             async with parts.writing:
-                return await run_in_threadpool(_submit, parts, Path(folder), specification, card)
+                submitted = specification, card, state, who
+                return await run_in_threadpool(_submit, parts, Path(folder), submitted)
     finally:
         await form.close()
 
@@ -119,7 +123,7 @@ async def attach_quality(request: Request, parts: Parts, reference: str) -> Lear
     except ValidationError as error:
         raise InvalidInput(f"quality signals: {describe(error)}") from None
     async with parts.writing:
-        return await run_in_threadpool(lambda: parts.indexer.attach(_required(parts, reference), signals))
+        return await run_in_threadpool(lambda: parts.indexer.attach(required_learnware(parts, reference), signals))
 
 
 @router.post("/measured-tasks", openapi_extra=SPECIFICATION)
@@ -207,17 +211,18 @@ def _plan(mixture: Mixture) -> dict[str, object]:
     }
 
 
-def _required(parts: GatewayParts, reference: str) -> Learnware:
+def required_learnware(parts: GatewayParts, reference: str) -> Learnware:
+    """Returns a learnware as ``find_learnware`` does; raises NotFound if there is none."""
     learnware = find_learnware(parts.catalogue, reference)
     if learnware is None:
         raise NotFound(f"no learnware {reference[:200]!r}")
     return learnware
 
 
-def _submit(parts: GatewayParts, folder: Path, specification: Specification, card: Card) -> Learnware:
+def _submit(parts: GatewayParts, folder: Path, submitted: tuple[Specification, Card, TakenAs, str]) -> Learnware:
     """Takes the adapter in; an error names its file, but not where we kept it."""
     try:
-        return parts.indexer.submit(folder, specification, card)
+        return parts.indexer.submit(folder, *submitted)
     except DockError as error:
         raise type(error)(str(error).replace(f"{folder}/", "")) from None
 

@@ -155,6 +155,15 @@ class Pool(Engine):
         """Lets an adapter go the way of the others."""
         self._pins.pop(adapter, None)
 
+    def forget(self, adapter: str) -> None:
+        """Lets an adapter go that is not to be asked for again.
+
+        It leaves the account at once, and an engine's memory when another takes its place.
+        """
+        self.unpin(adapter)
+        for replica in self.replicas:
+            replica.residency.drop(adapter)
+
     def _order(self, adapter: str | None) -> list[Replica]:
         """Returns the replicas to try, best first. Where none is up, all that ever were may be back already."""
         started = [replica for replica in self.replicas if replica.started]

@@ -4,11 +4,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
+from catalogue import find_learnware
 from serving.live import WholeModelsState
 from serving.parts import GatewayParts, Parts
 from serving.pool import Pool
 from serving.replica import Replica
-from serving.routing import ModelNotFound, find_learnware
+from serving.routing import ModelNotFound
 from specification.errors import InvalidInput
 
 router = APIRouter(prefix="/v1/residency", tags=["State"])
@@ -96,8 +97,8 @@ def _state(pool: Pool, replica: Replica) -> ReplicaState:
 
 def _named(parts: GatewayParts, reference: str) -> tuple[Pool, str]:
     learnware = find_learnware(parts.catalogue, reference)
-    if learnware is None:
-        raise ModelNotFound(f"no learnware {reference[:200]!r}")
+    if learnware is None or learnware.status != "published":
+        raise ModelNotFound(f"no learnware {reference[:200]!r} is published")
     if learnware.whole:
         raise InvalidInput(
             f"{learnware.engine_name} is a whole model, and only adapters are pinned; "

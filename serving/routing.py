@@ -5,19 +5,18 @@ from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 
-from catalogue import Catalogue, Filter, Learnware, Match, is_id
-from catalogue.contract import MAX_LIMIT
+from catalogue import Learnware, find_learnware
 from retriever import Decision
 from serving.auto import AUTO, Failed, ModelNotFound, attempt, auto_filter, by_prompt, obstacle
 from serving.choice import Cause, Choice, Kind, fall_back, none_fits, of_learnware
-from serving.engine import LearnwareUnavailable, adapter_prefix
+from serving.engine import LearnwareUnavailable
 from serving.parts import GatewayParts, Registered
 from serving.prompts import prompt_text
 from serving.wire import encodable
 from specification.errors import DockError, InvalidInput
 
 __all__ = [
-    "AUTO", "Cause", "Choice", "Kind", "ModelNotFound", "choose", "fall_back", "find_learnware", "requested_model",
+    "AUTO", "Cause", "Choice", "Kind", "ModelNotFound", "choose", "fall_back", "requested_model",
 ]  # fmt: skip
 
 TASK_PREFIX = "task:"
@@ -48,17 +47,6 @@ async def _choose(parts: GatewayParts, model: str, body: dict[str, object]) -> C
     return await _by_name(parts, model)
 
 
-def find_learnware(catalogue: Catalogue, reference: str) -> Learnware | None:
-    """Returns a learnware by id, by engine name, or the newest published one by name."""
-    if is_id(reference):
-        return next(iter(catalogue.get([reference])), None)
-    if adapter_prefix(reference) is None:
-        return catalogue.named(reference)
-    name = Match(field="name", values=(reference.partition("@")[0],))
-    versions = catalogue.scroll(Filter(conditions=(name,)), limit=MAX_LIMIT).learnwares
-    return next((one for one in versions if one.engine_name == reference), None)
-
-
 async def _by_registered(parts: GatewayParts, id: str, body: dict[str, object]) -> Choice:
     state = parts.state
     found: Registered | Choice | Failed | None = parts.registered.get(id, state)
@@ -82,8 +70,7 @@ def _look_up(parts: GatewayParts, id: str) -> Registered | Choice | None:
         return fall_back(parts, str(error), "task")
     if task is None:
         return None
-    ids = [part.learnware for part in task.mixture] or ([task.learnware] if task.learnware else [])
-    return Registered(task, tuple(parts.catalogue.get(ids)))
+    return Registered(task, tuple(parts.catalogue.get(task.learnwares)))
 
 
 def _by_task(parts: GatewayParts, registered: Registered) -> Choice:
@@ -134,7 +121,7 @@ async def _by_name(parts: GatewayParts, name: str) -> Choice:
         if learnware is None:
             raise ModelNotFound(
                 f"model {name[:200]!r} does not exist; send {AUTO!r}, {parts.engine.base_model!r}, 'task:<id>', "
-                "or the name or id of a learnware (GET /v1/models lists them)"
+                "or the name, name@version or id of a learnware (GET /v1/models lists them)"
             )
         parts.named.put(name, state, learnware)
     trouble = obstacle(parts, learnware)

@@ -6,13 +6,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from catalogue import Learnware
 from catalogue.labels import ID_PATTERN
 from serving.trial_wire import TrialOutcome
-from specification.errors import InvalidInput
+from specification.errors import Conflict, InvalidInput
 from specification.files import write_atomically
 
 TASK_ID_LENGTH = 16
 TASK_ID_PATTERN = r"^[0-9a-f]{16}\Z"
+SHOWN_TASKS = 5
 
 
 class Part(BaseModel):
@@ -47,6 +49,11 @@ class Task(BaseModel):
     unknown: Annotated[float, Field(ge=0, le=1)] = 0.0
     trial: TrialOutcome | None = None
 
+    @property
+    def learnwares(self) -> list[str]:
+        """The ids of those who answer it: of a mixture all, heaviest first."""
+        return [part.learnware for part in self.mixture] or ([self.learnware] if self.learnware else [])
+
 
 class TaskStore:
     """Tasks as files in one folder, written so that they survive a crash; ``revision`` grows with every write."""
@@ -72,6 +79,30 @@ class TaskStore:
         """Writes the task; when it returns, the task is durable."""
         write_atomically(self._file(task.id), task.model_dump_json().encode())
         self.revision += 1
+
+    def require_unused(self, learnware: Learnware) -> None:
+        """Makes sure that no task is answered by a learnware; a task whose record is damaged is by none.
+
+        Raises:
+            Conflict: one or more are; the message names some of them.
+        """
+        users = sorted(id for id in self._ids() if learnware.id in self._answering(id))
+        if users:
+            shown = ", ".join(users[:SHOWN_TASKS]) + (" and others" if len(users) > SHOWN_TASKS else "")
+            raise Conflict(
+                f"learnware {learnware.reference} answers registered tasks, {len(users)} in number ({shown}); "
+                "retire it and register them again, or force its removal: the base model answers them then"
+            )
+
+    def _ids(self) -> list[str]:
+        return [file.stem for file in self.root.glob("*.json") if re.match(TASK_ID_PATTERN, file.stem)]
+
+    def _answering(self, id: str) -> list[str]:
+        try:
+            task = self.get(id)
+        except InvalidInput:
+            return []
+        return task.learnwares if task else []
 
     def _file(self, id: str) -> Path:
         return self.root / f"{id}.json"

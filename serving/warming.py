@@ -15,9 +15,8 @@ log = logging.getLogger(__name__)
 
 async def warm_task(parts: GatewayParts, task: Task) -> None:
     """Asks the engines to load those who will answer a task; returns before they have. Never fails."""
-    ids = [part.learnware for part in task.mixture] or [id for id in (task.learnware,) if id]
     try:
-        found = await run_in_threadpool(parts.catalogue.get, ids) if ids else []
+        found = await run_in_threadpool(parts.catalogue.get, task.learnwares) if task.learnwares else []
     except DockError as error:
         log.warning("task %s is not loaded ahead: %s", task.id, error)
         return

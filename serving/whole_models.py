@@ -64,6 +64,13 @@ class WholeModels:
             )
         return self._engines[name]
 
+    async def forget(self, name: str) -> None:
+        """Stops a whole model that is not to be asked for again, by its engine name."""
+        engine = self._engines.pop(name, None)
+        if engine is not None:
+            await engine.stop()
+            self.memory.members.remove(engine)
+
     def state(self) -> WholeModelsState:
         """Returns which models run or start, and what they take."""
         models = tuple(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from catalogue import Filter, Learnware, Match, Page, Signal
 from catalogue.quality import Signals
+from indexer import Change
 from retriever import Ranking
 from serving.keys import Key
 from specification.errors import DockError, InvalidInput
@@ -64,6 +65,15 @@ class KeyList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Key]
+
+
+class ChangeList(BaseModel):
+    """A page of the history, newest first; ``next`` goes into ``before`` for the page behind it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: list[Change]
+    next: int | None
 
 
 class Readiness(BaseModel):

@@ -19,7 +19,7 @@ from serving.engine import EngineAnswer, Route
 from serving.limits import Limits
 from serving.telemetry import Telemetry
 from specification import SentenceEncoder
-from tests.serving.conftest import Sketch, open_dock
+from tests.serving.conftest import Sketch, TinyDock, open_dock
 from tests.serving.doubles import EngineDouble
 from tests.serving.tiny import BASE_NAME
 
@@ -56,20 +56,22 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 
 @pytest.fixture(scope="module")
-def known(
-    tmp_path_factory: pytest.TempPathFactory,
-    base: Path,
-    encoder: SentenceEncoder,
-    adapters: dict[str, Path],
-    sketch: Sketch,
-) -> Iterator[dict[str, str]]:
-    """A dock of its own, since some requests write; the names that its paths need, by parameter."""
+def own_dock(tmp_path_factory: pytest.TempPathFactory, base: Path, encoder: SentenceEncoder) -> Iterator[TinyDock]:
+    """A dock of its own, since some requests write."""
     with open_dock(tmp_path_factory.mktemp("openapi"), base, encoder) as dock:
-        dock.indexer.submit(adapters["law"], sketch("law"), Card(name="law"))
         parts = dock.parts(AnsweringDouble(BASE_NAME))
         parts.tasks.put(Task(id=TASK, learnware=None, fit=0, threshold=1, reason="", created=0))
         APP.state.parts = parts
-        yield {"reference": "law", "model": "law", "id": TASK}
+        yield dock
+
+
+@pytest.fixture
+def known(own_dock: TinyDock, adapters: dict[str, Path], sketch: Sketch) -> dict[str, str]:
+    """The names that paths need, by parameter, of what is there, whatever other requests made of it."""
+    law = own_dock.indexer.submit(adapters["law"], sketch("law"), Card(name="law"))
+    if law.status != "published":
+        own_dock.indexer.move(law, "published", "the test")
+    return {"reference": "law", "model": "law", "id": TASK}
 
 
 @schema.parametrize()

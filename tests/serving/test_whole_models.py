@@ -276,3 +276,19 @@ def test_submitted_through_the_gateway_by_whoever_holds_the_store(
     assert empty_dock.indexer.catalogue.count() == 1
     with pytest.raises(NotFound):
         empty_dock.indexer.store.path_of("ab" * 32)
+
+
+async def test_a_whole_model_that_is_quarantined_stops(
+    empty_dock: TinyDock, folders: dict[str, Path], sketch: Sketch
+) -> None:
+    law = empty_dock.indexer.submit(folders["law"], sketch("law"), Card(name="law"))
+    shop = Shop(empty_dock)
+    async with client(shop.parts) as gateway:
+        assert (await ask(gateway, "law")).status_code == 200
+        assert shop.whole.memory.used == law.adapter_bytes
+        moved = await gateway.post("/learnwares/law/state", json={"state": "quarantined"})
+        assert moved.json()["status"] == "quarantined"
+        assert (shop.whole.memory.used, shop.whole.memory.members) == (0, [])
+        assert (await ask(gateway, "law")).status_code == 404
+        assert (await gateway.delete("/learnwares/law")).json()["id"] == law.id
+    assert list(empty_dock.indexer.store.ids()) == []
