@@ -12,6 +12,7 @@ import typer
 
 from catalogue import parse_card, parse_filter
 from indexer import BaseModels, cached_specification
+from indexer.indexer import TakenAs
 from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
@@ -109,6 +110,9 @@ def submit(
     card: Annotated[
         Path | None, typer.Option(help="JSON file with name, description, domain, task_type, licence, tags …")
     ] = None,
+    state: Annotated[
+        TakenAs, typer.Option("--as", help="'checked' holds it back until 'slmdock publish'.")
+    ] = "published",
     as_json: Json = False,
 ) -> None:
     """Take one learnware in: check it, store it, make it findable."""
@@ -119,11 +123,11 @@ def submit(
     parsed = parse_card({"name": folder.resolve().name, **fields, **({"name": name} if name else {})})
     made = Specification.load(specification) if specification else _specify(dock, examples)
     with closing(dock.access()) as access:
-        learnware = access.submit(folder, made, parsed)
+        learnware = access.submit(folder, made, parsed, state)
     if as_json:
         output.print_json(learnware.model_dump(mode="json"))
     else:
-        print(f"{learnware.name} version {learnware.version} is in, as {learnware.id}")
+        print(f"{learnware.name} version {learnware.version} is in, {learnware.status}, as {learnware.id}")
 
 
 def list_learnwares(

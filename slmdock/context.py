@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from catalogue import Card, Filter, Learnware, Page, ServerAddress, Signal
-from indexer import AdapterStore
+from catalogue import Card, Filter, Learnware, Page, ServerAddress, Signal, State
+from indexer import AdapterStore, Change
+from indexer.indexer import TakenAs
 from retriever import Ranking
 from slmdock.dock import Dock, DockConfig, announced
 from specification import Encoder, SentenceEncoder, Specification
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
 class DockAccess(Protocol):
     """What commands ask of a dock: the same in this process and through a gateway's HTTP interface."""
 
-    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware: ...
+    def submit(
+        self, folder: Path, specification: Specification, card: Card, state: TakenAs = "published"
+    ) -> Learnware: ...
+
+    def move(self, name: str, state: State, why: str = "") -> Learnware: ...
+
+    def delete(self, name: str, force: bool = False, why: str = "") -> Learnware: ...
+
+    def history(self, reference: str = "", limit: int = 100) -> list[Change]: ...
 
     def measure(self, task: Specification) -> str: ...
 
@@ -35,6 +44,8 @@ class DockAccess(Protocol):
     def learnwares(self, where: Filter, limit: int, after: str | None = None) -> Page: ...
 
     def learnware(self, name: str) -> Learnware: ...
+
+    def specification_file(self, name: str) -> bytes: ...
 
     def close(self) -> None: ...
 

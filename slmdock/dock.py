@@ -6,6 +6,7 @@ tasks/       the tasks registered with the gateway
 whitening.safetensors  the metric for single prompts, made anew as the catalogue grows
 bases.json   the base models the dock knows
 keys.json    who may use the gateway; without it everybody on this machine
+history.sqlite  what happened to each learnware, who did it, when and why
 serving.json where the gateway listens, while it does
 """
 
@@ -26,19 +27,24 @@ from catalogue import (
     Page,
     ServerAddress,
     Signal,
+    State,
+    find_learnware,
     open_catalogue,
 )
-from catalogue.learnware import is_id
-from indexer import AdapterStore, BaseModels, Indexer, MeasuredTasks
+from indexer import AdapterStore, BaseModels, Change, Indexer, LifeCycle, MeasuredTasks
+from indexer.history import system_user
+from indexer.indexer import TakenAs
 from indexer.measured_tasks import FOLDER
 from retriever import LiveWhitening, Ranking, Retriever
 from serving.keys import KEYS_FILE, KeyStore
+from serving.tasks import TaskStore
 from specification import DEFAULT_ENCODER, Encoder, SentenceEncoder, Specification
 from specification.errors import CatalogueError, NotFound
 from specification.files import write_atomically
 
 SERVING_FILE = "serving.json"
 WHITENING_FILE = "whitening.safetensors"
+TASKS_FOLDER = "tasks"
 
 
 def default_folder() -> Path:
@@ -104,6 +110,11 @@ class Dock:
         return Indexer(self.catalogue, store, self.bases, self.encoder)
 
     @cached_property
+    def life_cycle(self) -> LifeCycle:
+        """What the indexer does without an encoder, so that none need be loaded."""
+        return LifeCycle(self.catalogue, self.store)
+
+    @cached_property
     def retriever(self) -> Retriever:
         measured = MeasuredTasks(self.config.folder / "store" / FOLDER)
         retriever = Retriever(self.catalogue, self.encoder, measured=measured.get)
@@ -124,9 +135,31 @@ class Dock:
         if "catalogue" in self.__dict__:
             self.catalogue.close()
 
-    def submit(self, folder: Path, specification: Specification, card: Card) -> Learnware:
+    def submit(
+        self, folder: Path, specification: Specification, card: Card, state: TakenAs = "published"
+    ) -> Learnware:
         """See ``Indexer.submit``."""
-        return self.indexer.submit(folder, specification, card)
+        return self.indexer.submit(folder, specification, card, state)
+
+    def move(self, name: str, state: State, why: str = "") -> Learnware:
+        """Gives a learnware another state, see ``LifeCycle.move``."""
+        return self.life_cycle.move(self.learnware(name), state, system_user(), why)
+
+    def delete(self, name: str, force: bool = False, why: str = "") -> Learnware:
+        """Removes a learnware and returns what it was, see ``LifeCycle.delete``.
+
+        Raises:
+            Conflict: a registered task is answered by it, and ``force`` is not given.
+        """
+        learnware = self.learnware(name)
+        if not force:
+            TaskStore(self.config.folder / TASKS_FOLDER).require_unused(learnware)
+        self.life_cycle.delete(learnware, system_user(), why)
+        return learnware
+
+    def history(self, reference: str = "", limit: int = 100) -> list[Change]:
+        """See ``History.changes``."""
+        return self.life_cycle.history.changes(reference, limit)
 
     def measure(self, task: Specification) -> str:
         """See ``Indexer.measure``."""
@@ -148,13 +181,17 @@ class Dock:
         """Returns a page of the listing, in order of id."""
         return self.catalogue.scroll(where, limit, after)
 
+    def specification_file(self, name: str) -> bytes:
+        """Returns the specification file of a learnware, see ``learnware``."""
+        return self.catalogue.specification_file(self.learnware(name))
+
     def learnware(self, name: str) -> Learnware:
-        """Returns a learnware by id or by name (its newest version).
+        """Returns a learnware, see ``find_learnware``.
 
         Raises:
             NotFound: there is none.
         """
-        found = next(iter(self.catalogue.get([name])), None) if is_id(name) else self.catalogue.named(name)
+        found = find_learnware(self.catalogue, name)
         if found is None:
             raise NotFound(f"no learnware {name!r}; 'slmdock list' shows those that are there")
         return found

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from indexer import AdapterStore, ReadyCheck, ReadyIngest, ReadyReport, Report, is_ready_manifest
+from indexer import AdapterStore, Change, ReadyCheck, ReadyIngest, ReadyReport, Report, is_ready_manifest
 from indexer import ingest as ingest_all
+from indexer.history import as_reason, system_user
 from indexer.ready import OnRefusal
 from slmdock import output
 from slmdock.catalogue_commands import Json
@@ -67,7 +68,13 @@ def _take_in(dock: Dock, source: Path, store: AdapterStore | None, on_refusal: O
     catalogue = dock.indexer.catalogue
     check = ReadyCheck(catalogue.settings.encoder, frozenset(dock.bases.names()), store)
     with output.progress_bar("ingesting", "learnwares") as progress:
-        return ReadyIngest(catalogue, check, on_refusal).run(source, progress)
+        report = ReadyIngest(catalogue, check, on_refusal).run(source, progress)
+    counts = f"{report.added} new, {report.changed} changed, {report.refused} refused, each published"
+    change = Change(
+        name=as_reason(source.name)[:200], state="ingested", who=system_user(), when=time.time(), why=counts
+    )
+    dock.indexer.history.note([change])
+    return report
 
 
 def _index(dock: Dock) -> float:

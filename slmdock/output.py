@@ -69,11 +69,11 @@ class _Rate(ProgressColumn):
 
 def learnware_table(learnwares: Sequence[Learnware]) -> Table:
     """A listing."""
-    columns = ("version", "domain", "base model", "rank", "texts", "licence", "id")
+    columns = ("version", "state", "domain", "base model", "rank", "texts", "licence", "id")
     table = Table(Column("name", overflow="fold"), *columns, box=None)
     for item in learnwares:
         table.add_row(
-            Text(item.name), str(item.version), Text(item.domain),
+            Text(item.name), str(item.version), item.status, Text(item.domain),
             Text("whole model" if item.whole else item.base_model), "-" if item.whole else str(item.rank),
             str(item.sample_size), Text(item.licence), item.id[:16],
         )  # fmt: skip

@@ -31,7 +31,7 @@ from serving.telemetry import Telemetry
 from serving.tracing import Tracer
 from serving.vllm_options import is_cpu_build
 from serving.whole_models import WholeModels
-from slmdock.dock import Dock, announce, withdraw
+from slmdock.dock import TASKS_FOLDER, Dock, announce, withdraw
 from specification import SentenceEncoder
 from specification.errors import DockError, EncoderError, InvalidInput
 from specification.fast_encoder import FastEncoder
@@ -200,10 +200,13 @@ def pin_all(dock: Dock, names: tuple[str, ...], pools: tuple[Pool, ...]) -> None
     """Pins learnwares, by id or name, in the pools of their base models; see ``Pool.pin``.
 
     Raises:
-        NotFound: there is no such learnware. InvalidInput: no pool serves its base, or they are too many.
+        NotFound: there is no such learnware.
+        InvalidInput: it is not published, no pool serves its base, or they are too many.
     """
     for name in names:
         learnware = dock.learnware(name)
+        if learnware.status != "published":
+            raise InvalidInput(f"--pin {name}: {learnware.reference} is {learnware.status}, and does not answer")
         pool = next((pool for pool in pools if pool.base_model == learnware.base_model), None)
         if pool is None:
             served = ", ".join(pool.base_model for pool in pools)
@@ -246,7 +249,7 @@ async def run_stack(
     indexer = dock.indexer
     engines = make_pools(dock, config, progress)
     pin_all(dock, config.pins, engines)
-    tasks = TaskStore(dock.config.folder / "tasks")
+    tasks = TaskStore(dock.config.folder / TASKS_FOLDER)
     tracer = Tracer.exporting() if config.trace else None
     deciding = DecisionLimits(seconds=config.decision_seconds)
     parts = GatewayParts(
