@@ -2,9 +2,9 @@
 
 Inputs are valid files with bytes flipped, cut, spliced or inserted, with other header lengths, with values of
 their JSON exchanged for nasty ones, and plain noise. Half of the spoilt specifications get a digest that fits
-them, so that the checks behind it are reached. A failure is any exception that is no DockError, a message of
-several lines or without end, or a specification that is taken but that the catalogue's own reader reads otherwise.
-Failures are printed with the beginning of their input.
+them, so that the checks behind it are reached. A failure is any warning, any exception that is no DockError, a
+message of several lines or without end, or a specification that is taken but that the catalogue's own reader reads
+otherwise. Failures are printed with the beginning of their input.
 
     python -m benchmarks.fuzz --inputs 100000 --seed 0
 """
@@ -13,6 +13,7 @@ import json
 import struct
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -245,6 +246,7 @@ def main() -> None:
     parser = arguments(__doc__, data=False)
     parser.add_argument("--inputs", type=int, default=100_000, help="in all, half for each reader")
     options = parser.parse_args()
+    warnings.simplefilter("error")
     counts: Counter[tuple[str, str]] = Counter()
     failures: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as name, progress_bar("inputs") as progress:

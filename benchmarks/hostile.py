@@ -66,7 +66,7 @@ def _attempts(good: Good, indexer: Indexer, folder: Path) -> list[Outcome]:
             progress(done, len(HOSTILE))
             outcome = attempt(hostile, good, indexer, folder / "place")
             outcomes.append(outcome)
-            message = safe(str(outcome.error)).replace(str(folder / "place"), "…")
+            message = safe(str(outcome.error)).replace(str(folder / "place" / "submitted"), "…")
             cut = message if len(message) <= SHOWN else message[: SHOWN - 1] + "…"
             rows.append((hostile.name, type(outcome.error).__name__, escape(cut)))
     table("hostile submissions", ("submission", "outcome", "message"), rows)

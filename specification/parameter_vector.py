@@ -182,7 +182,9 @@ class ParameterVector:
             raise InvalidSpecification(
                 f"specification: 'parameters.vector' {values.shape} != [p] with p from 1 to {MAX_PARAMETERS}"
             )
-        length = float(np.linalg.norm(values.astype(np.float64)))
+        # A signalling NaN is invalid to a processor, and to the check below.
+        with np.errstate(invalid="ignore"):
+            length = float(np.linalg.norm(values.astype(np.float64)))
         if not abs(length - 1) <= NORM_TOLERANCE:
             raise InvalidSpecification(f"specification: 'parameters.vector' has length {length:g}, not 1")
         return cls(values, section)

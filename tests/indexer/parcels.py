@@ -111,17 +111,17 @@ def submit_parcel(parcel: Parcel, indexer: Indexer) -> object:
     return indexer.submit(parcel.folder, Specification.from_bytes(parcel.specification), card)
 
 
-def submit_manifest(parcel: Parcel, indexer: Indexer) -> object:
+def submit_manifest(parcel: Parcel, indexer: Indexer) -> None:
     """As 'slmdock ingest' does with a manifest of adapters; raises what is reported first."""
     report = ingest(parcel.root / "manifest.jsonl", indexer.encoder, parcel.root / "cache", indexer.submit)
-    return _raise_first(report.refused)
+    _raise_first(report.refused)
 
 
-def submit_rows(parcel: Parcel, indexer: Indexer) -> object:
+def submit_rows(parcel: Parcel, indexer: Indexer) -> None:
     """As 'slmdock ingest' does with a manifest of ready learnwares; raises what is reported first."""
     check = ReadyCheck(indexer.encoder.identity, frozenset(indexer.bases.names()), indexer.store)
     (manifest,) = parcel.root.glob("rows.*")
-    return _raise_first(ReadyIngest(indexer.catalogue, check).run(manifest).reasons)
+    _raise_first(ReadyIngest(indexer.catalogue, check).run(manifest).reasons)
 
 
 def _raise_first(refused: Sequence[tuple[str, str]]) -> None:

@@ -15,7 +15,7 @@ from tests.indexer.hostile import HOSTILE
 from tests.indexer.parcels import Good, Hostile, attempt, nested, open_indexer
 from tests.serving import tiny
 
-MAX_GROWN = 2**28
+MAX_GROWN = 2**29
 MAX_MESSAGE = 1500
 
 
