@@ -172,7 +172,8 @@ class EdgeIndex:
     def facets(self, field: str, where: Filter, limit: int) -> dict[str, int]:
         """Returns the values of a keyword field with their counts."""
         hits = self._main.facet(edge.FacetRequest(field, limit, True, edge_filter(where))).hits
-        return {str(hit.value): hit.count for hit in hits}
+        # The engine remembers values that no point has any longer.
+        return {str(hit.value): hit.count for hit in hits if hit.count}
 
 
 @contextlib.contextmanager

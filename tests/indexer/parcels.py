@@ -95,8 +95,8 @@ def attempt(hostile: Hostile, good: Good, indexer: Indexer, place: Path) -> Outc
 
 def _listing(place: Path) -> set[str]:
     """Every path beside the store and the catalogue, without following links."""
-    kept = {place.parent / "store", place.parent / "catalogue"}
-    beside = {path for path in place.parent.iterdir() if path not in kept}
+    kept = ("store", "catalogue", "history.sqlite")
+    beside = {path for path in place.parent.iterdir() if not path.name.startswith(kept)}
     return {str(path) for path in (*beside, *place.rglob("*"))}
 
 
