@@ -71,13 +71,14 @@ def check_header(file: Path) -> None:
     """Checks that a safetensors file's header, which is read as a whole, is not too long.
 
     Raises:
-        TooLarge: it is, or the file is of another kind and only called so.
+        InvalidAdapter: it is, or the file is of another kind and only called so.
     """
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
     if length > MAX_HEADER_BYTES:
-        raise TooLarge(
-            f"{file}: a header of {length} bytes, the limit is {MAX_HEADER_BYTES}; is it a safetensors file?"
+        raise InvalidAdapter(
+            f"{file}: not a readable safetensors file "
+            f"(a header of {length} bytes, the limit is {MAX_HEADER_BYTES})"
         )
 
 
