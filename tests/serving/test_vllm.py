@@ -246,16 +246,16 @@ async def test_a_client_that_leaves_frees_the_engine(url: str, vllm: VllmProcess
     def logged(words: bytes) -> int:
         return vllm.config.log.read_bytes().count(words)
 
-    body = {"model": "law", "prompt": "the", "max_tokens": 200, "n": 16, "ignore_eos": True}
+    body = {"model": "law", "prompt": "the", "max_tokens": 240, "n": 48, "ignore_eos": True}
     ended = logged(b" aborted.")
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as response:
             await anext(response.aiter_raw())
         await asyncio.to_thread(wait_for, lambda: logged(b" aborted.") == ended + 1)
-        # The last of the sixteen has reached the engine, so there is something to free.
-        arrived = logged(b"Added request 15_")
+        # The last of them has reached the engine, so there is something to free.
+        arrived = logged(b"Added request 47_")
         leaving = asyncio.create_task(client.post("/v1/completions", json=body))
-        await asyncio.to_thread(wait_for, lambda: logged(b"Added request 15_") == arrived + 1)
+        await asyncio.to_thread(wait_for, lambda: logged(b"Added request 47_") == arrived + 1)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
