@@ -6,7 +6,6 @@ Learnwares are drawn as for ``benchmarks.catalogue``. The same manifest is taken
 row is there already.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.catalogue import drawn_in
-from benchmarks.catalogue_data import rows, source, tags_of
+from benchmarks.catalogue_data import arguments, rows, source, tags_of
 from benchmarks.drawn import Drawn
 from benchmarks.manifests import write_parquet
 from benchmarks.report import finish, progress_bar, resident, table
@@ -33,12 +32,7 @@ SPOILT = 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--size", type=int, default=100_000, help="learnwares")
-    parser.add_argument("--data", type=Path, default=None, help="folder of real texts; without it the demo's")
-    parser.add_argument("--folder", type=Path, default=None, help="where what was drawn is kept and found again")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = arguments(__doc__, 100_000).parse_args()
     drawer, words = source(options.data, options.seed)
     encoder = SentenceEncoder().identity
     with tempfile.TemporaryDirectory() as temporary:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.catalogue_data import SHARES, Masks, distances, rows, source, specify, tags_of
+from benchmarks.catalogue_data import SHARES, Masks, arguments, distances, rows, source, specify, tags_of
 from benchmarks.drawn import Drawn, Source
 from benchmarks.report import finish, progress_bar, resident, table
 from catalogue import CatalogueSettings, EdgeCatalogue, Row, parse_filter
@@ -35,13 +35,9 @@ POINTS, WEIGHTS = "points.npy", "weights.npy"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--size", type=int, nargs="+", default=[1000, 10_000, 100_000], help="learnwares")
-    parser.add_argument("--data", type=Path, default=None, help="folder of real texts; without it the demo's")
-    parser.add_argument("--folder", type=Path, default=None, help="where catalogues are kept and found again")
+    parser = arguments(__doc__, 1000, 10_000, 100_000)
     parser.add_argument("--tasks", type=int, default=100, help="tasks judged by the exact answer")
     parser.add_argument("--queries", type=int, default=300, help="searches that are timed")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     drawer, words = source(options.data, options.seed)
     tasks = drawer.draw(options.queries, np.random.default_rng(options.seed + 1))

@@ -7,7 +7,6 @@ search on the same drawn learnwares and tasks. Each runs in a process of its own
 memory at the end and, from the size before, the exponent with which its time grows.
 """
 
-import argparse
 import multiprocessing
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
 from benchmarks.catalogue import WARM_UP, catalogue_of, drawn_in, kept_in
-from benchmarks.catalogue_data import distances, rows, source, specify, tags_of
+from benchmarks.catalogue_data import arguments, distances, rows, source, specify, tags_of
 from benchmarks.drawn import Drawn
 from benchmarks.learnware_package import ask_peer
 from benchmarks.report import finish, resident, table
@@ -45,12 +44,8 @@ Search = Callable[[Path, Drawn], Measured]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--size", type=int, nargs="+", default=[1000, 10_000, 100_000], help="learnwares")
-    parser.add_argument("--data", type=Path, default=None, help="folder of real texts; without it the demo's")
-    parser.add_argument("--folder", type=Path, default=None, help="where catalogues are kept and found again")
+    parser = arguments(__doc__, 1000, 10_000, 100_000)
     parser.add_argument("--plot", type=Path, default=None, help="where the plot is written (SVG)")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     drawer, words = source(options.data, options.seed)
     tasks = drawer.draw(60, np.random.default_rng(options.seed + 1))

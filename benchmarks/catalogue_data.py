@@ -1,5 +1,6 @@
 """What ``benchmarks.catalogue`` fills catalogues with: rows ready to be loaded, and tasks to be searched for."""
 
+import argparse
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,21 @@ BATCH = 2000
 DOMAINS = ("finance", "law", "medicine", "mathematics")
 SHARES = {"half": 0.5, "twentieth": 0.05, "thousandth": 0.001}
 """Tags that filters ask for, and how many learnwares have them."""
+
+
+def arguments(description: str | None, *sizes: int) -> argparse.ArgumentParser:
+    """A parser with the options of the catalogue's benchmarks; ``--size`` is a list where several are given."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    if len(sizes) > 1:
+        parser.add_argument("--size", type=int, nargs="+", default=list(sizes), help="learnwares")
+    else:
+        parser.add_argument("--size", type=int, default=sizes[0], help="learnwares at the start")
+    parser.add_argument("--data", type=Path, default=None, help="folder of real texts; without it the demo's")
+    parser.add_argument("--folder", type=Path, default=None, help="where what is made is kept and found again")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
 
 
 def source(data: Path | None, seed: int) -> tuple[Source, str]:

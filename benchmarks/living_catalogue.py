@@ -6,7 +6,6 @@ One thread searches without a pause, one writes; the process that makes the next
 write its last learnware must be the first that a search for its own task finds; deleted ones must be gone.
 """
 
-import argparse
 import tempfile
 import threading
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.catalogue import catalogue_of, drawn_in
-from benchmarks.catalogue_data import rows, source, specify, tags_of
+from benchmarks.catalogue_data import arguments, rows, source, specify, tags_of
 from benchmarks.drawn import Drawn
 from benchmarks.report import finish, progress_bar, table
 from catalogue import EdgeCatalogue, Entry
@@ -31,12 +30,8 @@ PHASES = ("before", "writing", "building", "after")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--size", type=int, default=100_000, help="learnwares at the start")
+    parser = arguments(__doc__, 100_000)
     parser.add_argument("--fresh", type=int, default=25_000, help="learnwares that are written meanwhile")
-    parser.add_argument("--data", type=Path, default=None, help="folder of real texts; without it the demo's")
-    parser.add_argument("--folder", type=Path, default=None, help="where catalogues are kept and found again")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     drawer, words = source(options.data, options.seed)
     tasks = drawer.draw(300, np.random.default_rng(options.seed + 1))

@@ -27,7 +27,7 @@ from catalogue.edge_index import EdgeIndex, engine_errors
 from catalogue.filters import EVERYTHING, Filter
 from catalogue.index_process import Index, IndexLost, open_index
 from catalogue.keywords import Keywords
-from catalogue.learnware import Learnware, is_id
+from catalogue.learnware import Learnware
 from catalogue.ledger import Key, Ledger, key_of
 from catalogue.plan import IndexPlan
 from catalogue.row import Row, Vector
@@ -36,13 +36,13 @@ from catalogue.schema import (
     PROMPT_VECTOR,
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
+    checked_id,
     require_keyword_field,
 )
 from specification import Progress, ReducedSet, no_progress
 from specification.errors import (
     CatalogueError,
     DockError,
-    InvalidInput,
 )
 
 FRESH = 20_000
@@ -127,7 +127,7 @@ class EdgeCatalogue(Catalogue):
     def _delete(self, ids: Sequence[str]) -> int:
         with self._changing, engine_errors("delete"):
             self._require_open()
-            found = list(self._ledger.ids([key_of(_checked(id)) for id in ids]))
+            found = list(self._ledger.ids([key_of(checked_id(id)) for id in ids]))
             if found:
                 self._ledger.remove(found)
                 self._catch_up()
@@ -230,12 +230,12 @@ class EdgeCatalogue(Catalogue):
 
     def get(self, ids: Sequence[str]) -> list[Learnware]:
         with engine_errors("read"):
-            records = self._ledger.records([key_of(_checked(id)) for id in ids])
+            records = self._ledger.records([key_of(checked_id(id)) for id in ids])
         return [item for id in ids if (item := records.get(key_of(id))) is not None and item.id == id]
 
     def fetch(self, ids: Sequence[str]) -> list[Row]:
         with engine_errors("read"):
-            rows = self._ledger.rows([key_of(_checked(id)) for id in ids])
+            rows = self._ledger.rows([key_of(checked_id(id)) for id in ids])
         return [row for id in ids if (row := rows.get(key_of(id))) is not None and row.learnware.id == id]
 
     def versions(self, names: Sequence[str]) -> dict[str, int]:
@@ -247,7 +247,7 @@ class EdgeCatalogue(Catalogue):
 
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
         with engine_errors("list"):
-            behind = key_of(_checked(after)) if after else None
+            behind = key_of(checked_id(after)) if after else None
             keys = self._asked(lambda index: index.scroll(where, limit + 1, behind))
             records = self._ledger.records(keys)
         items = [records[key] for key in keys[:limit] if key in records]
@@ -335,9 +335,3 @@ def _near(
 
 def _nearest_first(hits: list[Hit]) -> list[Hit]:
     return sorted(hits, key=lambda hit: (hit.score, hit.id))
-
-
-def _checked(id: str) -> str:
-    if not is_id(id):
-        raise InvalidInput(f"{id[:80]!r} is no learnware id; an id has 64 lower-case hex digits")
-    return id

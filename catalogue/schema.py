@@ -22,9 +22,14 @@ GRAPH_FIELDS = ("domain", "task_type", "base_model", "licence", "languages", "ta
 
 def point_id(id: str) -> str:
     """Returns the point's UUID: the first 128 bits of the learnware's id, so that points sort as ids do."""
+    return str(UUID(hex=checked_id(id)[:32]))
+
+
+def checked_id(id: str) -> str:
+    """Returns ``id``; raises InvalidInput if it has not the form of a learnware's."""
     if not is_id(id):
         raise InvalidInput(f"{id[:80]!r} is no learnware id; an id has 64 lower-case hex digits")
-    return str(UUID(hex=id[:32]))
+    return id
 
 
 def read_record(payload: object) -> Learnware:

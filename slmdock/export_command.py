@@ -44,12 +44,12 @@ def _print_report(report: ExportReport, to: Path, as_json: bool) -> None:
             {
                 "written": report.written,
                 "unchanged": report.unchanged,
-                "refused": [{"item": label, "reason": reason} for label, reason in report.refused],
+                "refused": output.refusals_json(report.refused),
             }
         )
         return
-    for label, reason in report.refused:
-        print(output.safe(f"refused: {label}: {reason}"))
+    for line in output.refusal_lines(report.refused):
+        print(output.safe(line))
     print(f"{len(report.written)} written, {len(report.unchanged)} there already, {len(report.refused)} refused")
     if report.written or report.unchanged:
         print(output.safe(f"take them in elsewhere with: slmdock ingest {to}"))

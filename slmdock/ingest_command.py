@@ -108,11 +108,11 @@ def print_report(report: Report, as_json: bool) -> None:
         output.print_json(
             {
                 "accepted": [item.model_dump(mode="json") for item in report.accepted],
-                "refused": [{"item": label, "reason": reason} for label, reason in report.refused],
+                "refused": output.refusals_json(report.refused),
             }
         )
         return
     output.console().print(output.learnware_table(report.accepted))
-    for label, reason in report.refused:
-        print(output.safe(f"refused: {label}: {reason}"))
+    for line in output.refusal_lines(report.refused):
+        print(output.safe(line))
     print(f"{len(report.accepted)} in, {len(report.refused)} refused")

@@ -173,10 +173,20 @@ def trial_json(report: TrialReport, kept: bool) -> dict[str, object]:
     return document | {"winner": document["standings"][0], "kept": kept}
 
 
+def refusal_lines(refused: Sequence[tuple[str, str]]) -> list[str]:
+    """What was refused, and why."""
+    return [f"refused: {label}: {reason}" for label, reason in refused]
+
+
+def refusals_json(refused: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """The same for programs."""
+    return [{"item": label, "reason": reason} for label, reason in refused]
+
+
 def ready_lines(report: ReadyReport, indexing: float) -> str:
     """What became of a manifest of ready learnwares, and the first refusals; ``indexing`` is in seconds."""
     shown = report.reasons[:SHOWN_REFUSALS]
-    lines = [f"refused: {label}: {reason}" for label, reason in shown]
+    lines = refusal_lines(shown)
     if report.refused > len(shown):
         lines.append(f"and {report.refused - len(shown)} more; --refused FILE writes them all")
     lines.append(
@@ -189,7 +199,7 @@ def ready_lines(report: ReadyReport, indexing: float) -> str:
 def ready_json(report: ReadyReport, indexing: float) -> dict[str, object]:
     """The same for programs."""
     counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "refused", "seconds")}
-    reasons = [{"item": label, "reason": reason} for label, reason in report.reasons]
+    reasons = refusals_json(report.reasons)
     return {**counts, "per_second": report.rate, "indexing_seconds": indexing, "first_refused": reasons}
 
 
