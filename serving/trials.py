@@ -1,10 +1,8 @@
 """Trials: several learnwares answer the same prompts in one batch. Only the client knows who is right."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from math import isnan
 from typing import Annotated, Any, TypeVar
 
@@ -15,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from catalogue import parse_filter
 from catalogue.learnware import WHOLE_MODEL, describe
 from retriever import trial_candidates, with_base
-from serving.engine import Engine, LearnwareUnavailable, Route
+from serving.asking import IN_FLIGHT, Asker, Continuation, all_of, text_of
+from serving.engine import Engine, LearnwareUnavailable
 from serving.openapi import binary_body, json_body
 from serving.parts import GatewayParts, Parts
 from serving.requests import read_body, while_connected
@@ -33,10 +32,9 @@ from serving.trial_wire import (
 from serving.warming import warm_task
 from serving.wire import parse_object
 from specification import MAX_SPECIFICATION_BYTES, Specification
-from specification.errors import EngineError, InvalidInput, NotFound
+from specification.errors import InvalidInput, NotFound
 
 MAX_TRIAL_BYTES = 8 * 2**20
-IN_FLIGHT = 128
 
 Message = TypeVar("Message", bound=BaseModel)
 
@@ -122,19 +120,6 @@ def _keep(parts: GatewayParts, id: str, outcome: TrialOutcome) -> Task:
     return task
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """A prompt with a choice behind it, in tokens, of which the first ``prefix`` are the prompt's."""
-
-    tokens: tuple[int, ...]
-    prefix: int
-
-    @property
-    def steps(self) -> list[tuple[int, ...]]:
-        """The beginnings that end with a token of the choice."""
-        return [self.tokens[: end + 1] for end in range(self.prefix, len(self.tokens))]
-
-
 class _Batch:
     """All requests of one round. A model that cannot be loaded costs its own answers, not the round.
 
@@ -152,123 +137,49 @@ class _Batch:
 
     async def run(self) -> list[CandidateAnswers]:
         """Returns the answers of all models, in their order."""
-        engine = self._parts.engine
-        choices = await self._tokenised(engine)
-        return await _all(
+        shared = self._ask(self._parts.engine)
+        choices = await self._tokenised(shared)
+        return await all_of(
             [
-                self._of_whole(model) if model in self._whole else self._answers(engine, model, choices)
+                self._of_whole(model) if model in self._whole else self._answers(shared, model, choices)
                 for model in self._asked.models
             ]
         )
+
+    def _ask(self, engine: Engine) -> Asker:
+        return Asker(engine, self._gate, self._asked.chat)
 
     async def _of_whole(self, model: str) -> CandidateAnswers:
         async with self._turn:
             try:
                 engine = self._parts.engine_for(WHOLE_MODEL, model)
                 assert engine is not None
-                return await self._answers(engine, model, await self._tokenised(engine))
+                own = self._ask(engine)
+                return await self._answers(own, model, await self._tokenised(own))
             except LearnwareUnavailable as error:
                 return CandidateAnswers(model=model, error=str(error))
 
-    async def _answers(self, engine: Engine, model: str, choices: list[_Choice]) -> CandidateAnswers:
+    async def _tokenised(self, ask: Asker) -> list[Continuation]:
+        choices = self._asked.choices or ()
+        return await ask.continuations([(prompt, one) for prompt in self._asked.prompts for one in choices])
+
+    async def _answers(self, ask: Asker, model: str, choices: list[Continuation]) -> CandidateAnswers:
         if model in self._refused:
             return CandidateAnswers(model=model, error=self._refused[model])
         try:
-            return await (self._likelihoods(engine, model, choices) if choices else self._texts(engine, model))
+            if not choices:
+                answers = await ask.answers(model, self._asked.prompts, self._asked.max_tokens)
+                return CandidateAnswers(model=model, texts=list(map(text_of, answers)), **_usage(answers))
+            sums, answers = await ask.likelihoods(model, choices)
         except LearnwareUnavailable as error:
             return CandidateAnswers(model=model, error=str(error))
-
-    async def _texts(self, engine: Engine, model: str) -> CandidateAnswers:
-        asked = self._asked
-        found = await _all([self._post(engine, model, prompt, asked.max_tokens) for prompt in asked.prompts])
-        return CandidateAnswers(model=model, texts=[_text(answer) for answer in found], **_usage(found))
-
-    async def _tokenised(self, engine: Engine) -> list[_Choice]:
-        """Returns every prompt with every choice in tokens, by the tokenizer that an engine's models share."""
-        base, asked = engine.base_model, self._asked
-        if not asked.choices:
-            return []
-        texts = [_continued(prompt, choice) for prompt in asked.prompts for choice in asked.choices]
-        bare = await _all([self._post(engine, base, prompt.rstrip(), 1) for prompt in asked.prompts])
-        whole = await _all([self._post(engine, base, text, 1, return_token_ids=True) for text in texts])
-        width = len(asked.choices)
-        return [
-            _Choice(
-                tuple(answer["choices"][0]["prompt_token_ids"]), bare[place // width]["usage"]["prompt_tokens"]
-            )
-            for place, answer in enumerate(whole)
-        ]
-
-    async def _likelihoods(self, engine: Engine, model: str, choices: list[_Choice]) -> CandidateAnswers:
-        """Asks for the log-probability of each token of each choice, as the only one allowed to come next.
-
-        vLLM's ``prompt_logprobs`` would need one request a choice, but with LoRA on a CPU it kills the engine.
-        """
-        steps = list(dict.fromkeys(step for choice in choices for step in choice.steps))
-        found = await _all([self._post(engine, model, list(step[:-1]), 1, **_forced(step[-1])) for step in steps])
-        logprobs = [answer["choices"][0]["logprobs"]["token_logprobs"][0] for answer in found]
-        known = dict(zip(steps, logprobs, strict=True))
-        sums = [float(sum(known[step] for step in choice.steps)) for choice in choices]
         width = len(self._asked.choices or ())
         rows = [sums[start : start + width] for start in range(0, len(sums), width)]
-        return CandidateAnswers(model=model, likelihoods=rows, **_usage(found))
-
-    async def _post(
-        self, engine: Engine, model: str, prompt: str | list[int], max_tokens: int, **fields: object
-    ) -> dict[str, Any]:
-        chat = self._asked.chat
-        asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
-        route: Route = "chat/completions" if chat else "completions"
-        async with self._gate:
-            body = {"model": model, "max_tokens": max_tokens, "temperature": 0, **asked, **fields}
-            answer = await engine.post(route, body)
-            data = await answer.read()
-        if 400 <= answer.status < 500:
-            raise InvalidInput(f"the engine refuses a prompt: {_words(data)}")
-        if answer.status != 200:
-            raise EngineError(f"the engine answered with status {answer.status}: {_words(data)}")
-        found: dict[str, Any] = json.loads(data)
-        return found
-
-
-Result = TypeVar("Result")
-
-
-async def _all(work: list[Any]) -> list[Any]:
-    """Returns all results; if one fails, the others are cancelled and waited for."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _continued(prompt: str, choice: str) -> str:
-    """The prompt and the choice; blanks at the prompt's end go to the choice, as in lm-evaluation-harness."""
-    bare = prompt.rstrip()
-    return bare + (prompt[len(bare) :] or " ") + choice
-
-
-def _forced(token: int) -> dict[str, object]:
-    return {"allowed_token_ids": [token], "logprobs": 0}
-
-
-def _text(answer: dict[str, Any]) -> str:
-    choice = answer["choices"][0]
-    return str((choice["message"]["content"] if "message" in choice else choice["text"]) or "")
+        return CandidateAnswers(model=model, likelihoods=rows, **_usage(answers))
 
 
 def _usage(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: sum(one["usage"][name] for one in found) for name in ("prompt_tokens", "completion_tokens")}
-
-
-def _words(data: bytes) -> str:
-    try:
-        return str(json.loads(data)["error"]["message"])[:500]
-    except (ValueError, KeyError, TypeError):
-        return data[:200].decode("utf-8", "replace")
 
 
 def _parse(kind: type[Message], data: bytes) -> Message:
