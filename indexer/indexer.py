@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,10 +10,8 @@ from catalogue import (
     Catalogue,
     Entry,
     Learnware,
-    Signal,
     State,
     description_of,
-    join_signals,
 )
 from catalogue.learnware import WHOLE_MODEL, is_id
 from indexer.adapter import read_adapter
@@ -100,18 +97,6 @@ class Indexer(LifeCycle):
             self._refused(card, who, str(error), id)
             raise
         return self._index(artefact, specification, card, state, who)
-
-    def attach(self, learnware: Learnware, signals: Sequence[Signal]) -> Learnware:
-        """Adds quality signals to a learnware that was read from the catalogue; returns the new record.
-
-        Raises:
-            NotFound: the learnware was removed meanwhile. TooLarge: more signals than a record holds.
-        """
-        specification = Specification.from_bytes(self.catalogue.specification_file(learnware))
-        quality = join_signals(learnware.quality, signals)
-        rated = learnware.model_copy(update={"quality": quality})
-        self.catalogue.upsert([make_entry(rated, specification, self.encoder)])
-        return rated
 
     def measure(self, task: Specification) -> str:
         """Keeps the specification of a task that signals name, and returns its digest.

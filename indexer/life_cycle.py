@@ -6,8 +6,9 @@ their way there, ``retired`` has had its time, ``quarantined`` is not trusted. E
 
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
 
-from catalogue import Catalogue, Entry, Learnware, State
+from catalogue import Catalogue, Entry, Learnware, Row, Signal, State, join_signals
 from indexer.history import HISTORY_FILE, Change, Event, History, require_reason
 from indexer.store import AdapterStore
 from specification import Specification
@@ -43,14 +44,20 @@ class LifeCycle:
             NotFound: it was removed meanwhile. InvalidInput: the reason is too long.
         """
         require_reason(why)
-        row = next(iter(self.catalogue.fetch([learnware.id])), None)
-        if row is None:
-            raise NotFound(f"learnware {learnware.reference} was removed meanwhile; submit it again")
+        row = self._row(learnware)
         require_move(row.learnware, state)
-        moved = row.learnware.model_copy(update={"status": state})
-        self.catalogue.upsert([Entry(moved, Specification.from_bytes(row.file), row.text_vector)])
+        moved = self._replaced(row, {"status": state})
         self.history.note([change_of(moved, state, who, why)])
         return moved
+
+    def attach(self, learnware: Learnware, signals: Sequence[Signal]) -> Learnware:
+        """Adds quality signals to a learnware; returns the new record.
+
+        Raises:
+            NotFound: it was removed meanwhile. TooLarge: more signals than a record holds.
+        """
+        row = self._row(learnware)
+        return self._replaced(row, {"quality": join_signals(row.learnware.quality, signals)})
 
     def delete(self, learnware: Learnware, who: str, why: str = "") -> None:
         """Removes a learnware's point and its artefact. Whoever calls knows whether something still uses it.
@@ -66,6 +73,18 @@ class LifeCycle:
         if not self.catalogue.get([learnware.id]):
             with contextlib.suppress(NotFound):
                 self.store.delete(learnware.id)
+
+    def _row(self, learnware: Learnware) -> Row:
+        row = next(iter(self.catalogue.fetch([learnware.id])), None)
+        if row is None:
+            raise NotFound(f"learnware {learnware.reference} was removed meanwhile; submit it again")
+        return row
+
+    def _replaced(self, row: Row, fields: Mapping[str, object]) -> Learnware:
+        """Writes a record with other fields in place of the one in ``row``."""
+        fresh = row.learnware.model_copy(update=fields)
+        self.catalogue.upsert([Entry(fresh, Specification.from_bytes(row.file), row.text_vector)])
+        return fresh
 
 
 def require_move(learnware: Learnware, state: State) -> None:

@@ -25,6 +25,7 @@ from serving.keys import Key, KeyRequest, NewKey
 from serving.live import LiveSnapshot
 from serving.tasks import TASK_ID_LENGTH, Task
 from serving.trial_wire import Answers, CandidateField, Questions, TrialOutcome
+from serving.verification_queue import Job
 from serving.wire import (
     PAGE,
     RANKING,
@@ -34,11 +35,14 @@ from serving.wire import (
     FacetCounts,
     KeyList,
     MeasuredTask,
+    Verification,
+    VerificationList,
+    VerificationRequest,
     encodable,
     error_code,
     filter_text,
 )
-from specification import Specification
+from specification import Example, Specification
 from specification.errors import DockError, EngineError, InvalidInput, NotFound
 
 KEY_VARIABLE = "SLMDOCK_KEY"
@@ -147,6 +151,26 @@ class DockClient:
     def history(self, reference: str = "", limit: int = 100) -> list[Change]:
         """See ``History.changes``."""
         return self._get("/history", ChangeList.model_validate_json, learnware=reference, limit=limit).data
+
+    def verify(
+        self, name: str, examples: Sequence[Example], chat: bool | None = None, publish: bool = False
+    ) -> Job:
+        """Asks for a learnware to be run on held-out examples; see ``Verifier``."""
+        asked = VerificationRequest(examples=list(examples), chat=chat, publish=publish).model_dump_json()
+        read = Verification.model_validate_json
+        return self._request("POST", f"{_path_of(name)}/verification", read, content=asked).job
+
+    def verification(self, name: str) -> Job:
+        """Returns the last verification of a learnware; raises NotFound if there was none."""
+        return self._get(f"{_path_of(name)}/verification", Verification.model_validate_json).job
+
+    def verifications(self) -> list[Job]:
+        """Returns the last verifications of all learnwares, newest first."""
+        return self._get("/verifications", VerificationList.model_validate_json).data
+
+    def verifying(self) -> bool:
+        """Tells whether the gateway works off what is to be verified."""
+        return self._get("/verifications", VerificationList.model_validate_json, limit=1).verifying
 
     def measure(self, task: Specification) -> str:
         """See ``Indexer.measure``."""

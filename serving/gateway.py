@@ -21,6 +21,7 @@ from serving import (
     route_api,
     telemetry_routes,
     trials,
+    verification_api,
 )
 from serving.access import AccessControl
 from serving.error_response import error_response
@@ -67,6 +68,7 @@ def create_app(parts: GatewayParts, address: str | None = None) -> FastAPI:
     app.include_router(learnwares.router)
     app.include_router(life_cycle.router)
     app.include_router(trials.router)
+    app.include_router(verification_api.router)
     app.include_router(telemetry_routes.router)
     app.include_router(route_api.router)
     app.include_router(residency_api.router)

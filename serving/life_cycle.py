@@ -54,7 +54,7 @@ async def move_learnware(request: Request, parts: Parts, sender: Sender, who: Wh
             )
         moved = await run_in_threadpool(parts.indexer.move, learnware, wanted.state, who, wanted.why)
     if moved.status != "published":
-        await _forget(parts, moved)
+        await forget(parts, moved)
     return moved
 
 
@@ -71,7 +71,7 @@ async def delete_learnware(
         if not force:
             await run_in_threadpool(parts.tasks.require_unused, learnware)
         await run_in_threadpool(parts.indexer.delete, learnware, who, why)
-    await _forget(parts, learnware)
+    await forget(parts, learnware)
     return learnware
 
 
@@ -87,7 +87,7 @@ async def list_changes(
     return ChangeList(data=changes, next=changes[-1].number if len(changes) == limit else None)
 
 
-async def _forget(parts: GatewayParts, learnware: Learnware) -> None:
+async def forget(parts: GatewayParts, learnware: Learnware) -> None:
     """Lets the engines go of a learnware."""
     if learnware.whole and parts.whole is not None:
         await parts.whole.forget(learnware.engine_name)

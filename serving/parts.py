@@ -19,6 +19,7 @@ from serving.limits import Limits
 from serving.look_ups import LookUps, State
 from serving.tasks import Task, TaskStore
 from serving.telemetry import Telemetry
+from serving.verification_queue import QUEUE_FILE, VerificationQueue
 from serving.whole_models import WholeModels
 
 
@@ -36,8 +37,8 @@ class GatewayParts:
 
     ``keys`` None means a gateway that lets everybody in who reaches it, which it therefore listens to on loopback.
     ``engines`` holds one engine a base model; the first is the default, which answers where nothing fits.
-    ``whole`` serves the learnwares that are whole models; None means that this dock does not. ``named`` and
-    ``registered`` are the latest look-ups.
+    ``whole`` serves the learnwares that are whole models; None means that this dock does not. ``verifying`` says
+    whether learnwares are verified beside it. ``named`` and ``registered`` are the latest look-ups.
     """
 
     catalogue: Catalogue
@@ -52,6 +53,7 @@ class GatewayParts:
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     deciding: DecisionLimits = field(default_factory=DecisionLimits)
     whole: WholeModels | None = None
+    verifying: bool = False
     named: LookUps[Learnware] = field(default_factory=LookUps)
     registered: LookUps[Registered] = field(default_factory=LookUps)
 
@@ -64,6 +66,11 @@ class GatewayParts:
     def decisions(self) -> Decisions:
         """What ``auto`` decides by."""
         return Decisions(self.retriever, self.encoding, self.deciding)
+
+    @cached_property
+    def verifications(self) -> VerificationQueue:
+        """What is to be verified, and what came of it."""
+        return VerificationQueue(self.indexer.store.root.parent / QUEUE_FILE)
 
     @property
     def engine(self) -> Engine:

@@ -1,20 +1,32 @@
 """Runs a command in a process group that cannot outlive whoever asked for it.
 
-    python -I supervised.py <grace seconds> <command> [argument ...]     with a pipe as its standard input
+    python -I supervised.py [--alone] <grace seconds> <command> [argument ...]    with a pipe as standard input
 
 The asker holds the other end of the pipe. When that end closes, for whatever reason (a stop, a crash, a
 SIGKILL), the command gets SIGTERM and the grace to tidy up; then, or when the command ends by itself, the
 whole group is killed with everything the command started. This needs no cooperation of the command.
 
+With ``--alone`` the group has no network but a loopback of its own, and runs when the processor has nothing better
+to do; where the system does not allow that, nothing is started.
+
 Run by its path and in isolated mode, so only the standard library is imported here.
 """
 
 import contextlib
+import ctypes
+import fcntl
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+
+ALONE = "--alone"
+NEW_USER, NEW_NETWORK = 0x10000000, 0x40000000
+SET_FLAGS, UP_AND_RUNNING = 0x8914, 0x41
+NICE = 10
 
 
 def main(grace: float, command: list[str]) -> None:
@@ -26,6 +38,32 @@ def main(grace: float, command: list[str]) -> None:
     status = child.wait()
     print(f"supervised: the command ended with status {status}", flush=True)
     _kill_group()
+
+
+def leave_network() -> None:
+    """Moves this process, with what it starts from now on, to a network of its own: loopback, and nobody there.
+
+    Raises:
+        OSError: the system does not allow it.
+    """
+    user, group = os.getuid(), os.getgid()
+    if not _unshared(NEW_NETWORK):
+        if not _unshared(NEW_USER | NEW_NETWORK):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        for file, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            with open(f"/proc/self/{file}", "w") as opened:
+                opened.write(text)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        fcntl.ioctl(opened, SET_FLAGS, struct.pack("16sh14x", b"lo", UP_AND_RUNNING))
+
+
+def _unshared(what: int) -> bool:
+    failed: int = ctypes.CDLL(None, use_errno=True).unshare(what)
+    return not failed
 
 
 def _stop_when_abandoned(child: subprocess.Popen[bytes], grace: float) -> None:
@@ -43,4 +81,12 @@ def _kill_group() -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2:])
+    words = sys.argv[1:]
+    if words[0] == ALONE:
+        words.pop(0)
+        try:
+            leave_network()
+        except OSError as refusal:
+            sys.exit(f"supervised: the network cannot be cut off ({refusal.strerror})")
+        os.nice(NICE)
+    main(float(words[0]), words[1:])

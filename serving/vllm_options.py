@@ -24,7 +24,8 @@ class VllmConfig:
     serves the model alone), ``max_cpu_loras`` stay in memory, none may exceed ``max_lora_rank``.
     ``max_model_len`` is in tokens, the model's own length if None; ``kv_cache_gib`` binds on a CPU only.
     ``device`` is the place of the only GPU it may use among those that this process sees, all if None. ``extra``
-    goes to vLLM as it stands, for instance ``("--tensor-parallel-size", "2")``.
+    goes to vLLM as it stands, for instance ``("--tensor-parallel-size", "2")``. ``alone`` cuts it off from the
+    network and lets others go first.
     """
 
     model: Path
@@ -40,6 +41,7 @@ class VllmConfig:
     start_timeout: float = 600.0
     device: int | None = None
     extra: tuple[str, ...] = ()
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if self.max_lora_rank not in LORA_RANKS:
@@ -96,6 +98,7 @@ def environment(config: VllmConfig, folder: Path) -> dict[str, str]:
             "PYTHONWARNINGS": "ignore",
             "TMPDIR": str(folder),
         }
+        | ({"VLLM_HOST_IP": "127.0.0.1"} if config.alone else {})
     )
 
 

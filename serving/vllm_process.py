@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from serving import supervised
 from serving.backoff import Backoff
 from serving.engine import AdapterUnavailable, Engine, EngineAnswer, EngineUnreachable, Route
@@ -91,6 +93,19 @@ class VllmProcess(Engine):
             raise AdapterUnavailable(f"the adapter {model} is not whole in the dock's store")
         return await self._remote.post(route, body)
 
+    @property
+    def resident(self) -> int:
+        """The bytes of memory that vLLM and all its processes hold, shared ones counted once for each."""
+        if self._process is None:
+            return 0
+        held = 0
+        with contextlib.suppress(psutil.Error):
+            supervisor = psutil.Process(self._process.pid)
+            for process in (supervisor, *supervisor.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    held += process.memory_info().rss
+        return held
+
     async def _launch(self) -> None:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="slmdock-"))
@@ -147,6 +162,7 @@ class VllmProcess(Engine):
                     sys.executable,
                     "-I",
                     supervised.__file__,
+                    *([supervised.ALONE] if self.config.alone else []),
                     str(STOP_GRACE_SECONDS),
                     *command(self.config, socket),
                 ],

@@ -11,6 +11,8 @@ from catalogue.quality import Signals
 from indexer import Change
 from retriever import Ranking
 from serving.keys import Key
+from serving.verification_queue import Job
+from specification import Example
 from specification.errors import DockError, InvalidInput
 
 PAGE: TypeAdapter[Page] = TypeAdapter(Page)
@@ -74,6 +76,34 @@ class ChangeList(BaseModel):
 
     data: list[Change]
     next: int | None
+
+
+class VerificationRequest(BaseModel):
+    """Examples that the learnware was not trained on, and how to go about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    examples: list[Example]
+    chat: bool | None = None
+    publish: bool = False
+
+
+class Verification(BaseModel):
+    """A job, and whether this gateway works them off."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: Job
+    verifying: bool
+
+
+class VerificationList(BaseModel):
+    """The last jobs, newest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: list[Job]
+    verifying: bool
 
 
 class Readiness(BaseModel):

@@ -26,6 +26,7 @@ from slmdock import (
     top_command,
     transfer_commands,
     trial_commands,
+    verify_command,
 )
 from slmdock.context import Context
 from slmdock.dock import DockConfig, default_folder
@@ -54,6 +55,7 @@ for command in (
     quality_command.quality,
     catalogue_commands.search,
     catalogue_commands.show,
+    verify_command.verify,
     life_commands.status,
     life_commands.publish,
     life_commands.retire,

@@ -9,8 +9,9 @@ from catalogue import Card, Filter, Learnware, Page, ServerAddress, Signal, Stat
 from indexer import AdapterStore, Change
 from indexer.indexer import TakenAs
 from retriever import Ranking
+from serving.verification_queue import Job
 from slmdock.dock import Dock, DockConfig, announced
-from specification import Encoder, SentenceEncoder, Specification
+from specification import Encoder, Example, SentenceEncoder, Specification
 from specification.errors import InvalidInput
 from specification.files import read_file
 
@@ -32,6 +33,14 @@ class DockAccess(Protocol):
     def delete(self, name: str, force: bool = False, why: str = "") -> Learnware: ...
 
     def history(self, reference: str = "", limit: int = 100) -> list[Change]: ...
+
+    def verify(
+        self, name: str, examples: Sequence[Example], chat: bool | None = None, publish: bool = False
+    ) -> Job: ...
+
+    def verification(self, name: str) -> Job: ...
+
+    def verifications(self) -> list[Job]: ...
 
     def measure(self, task: Specification) -> str: ...
 

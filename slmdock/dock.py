@@ -7,6 +7,7 @@ whitening.safetensors  the metric for single prompts, made anew as the catalogue
 bases.json   the base models the dock knows
 keys.json    who may use the gateway; without it everybody on this machine
 history.sqlite  what happened to each learnware, who did it, when and why
+verification.sqlite  what is to be verified, with the examples for it, and what came of it
 serving.json where the gateway listens, while it does
 """
 
@@ -38,7 +39,8 @@ from indexer.measured_tasks import FOLDER
 from retriever import LiveWhitening, Ranking, Retriever
 from serving.keys import KEYS_FILE, KeyStore
 from serving.tasks import TaskStore
-from specification import DEFAULT_ENCODER, Encoder, SentenceEncoder, Specification
+from serving.verification_queue import QUEUE_FILE, Job, VerificationQueue, require_verifiable, required_job
+from specification import DEFAULT_ENCODER, Encoder, Example, SentenceEncoder, Specification
 from specification.errors import CatalogueError, NotFound
 from specification.files import write_atomically
 
@@ -125,6 +127,10 @@ class Dock:
     def keys(self) -> KeyStore:
         return KeyStore(self.config.folder / KEYS_FILE)
 
+    @cached_property
+    def verification_queue(self) -> VerificationQueue:
+        return VerificationQueue(self.config.folder / QUEUE_FILE)
+
     @property
     def place(self) -> Path | ServerAddress:
         """Where its catalogue is."""
@@ -160,6 +166,23 @@ class Dock:
     def history(self, reference: str = "", limit: int = 100) -> list[Change]:
         """See ``History.changes``."""
         return self.life_cycle.history.changes(reference, limit)
+
+    def verify(
+        self, name: str, examples: Sequence[Example], chat: bool | None = None, publish: bool = False
+    ) -> Job:
+        """Puts a learnware into the queue of what is to be verified, with examples as ``choose`` gave them."""
+        learnware = self.learnware(name)
+        require_verifiable(learnware)
+        who = system_user()
+        return self.verification_queue.add(learnware.id, learnware.reference, examples, who, chat, publish)
+
+    def verification(self, name: str) -> Job:
+        """Returns the last verification of a learnware; raises NotFound if there was none."""
+        return required_job(self.verification_queue, self.learnware(name))
+
+    def verifications(self) -> list[Job]:
+        """Returns the last verifications of all learnwares, newest first."""
+        return self.verification_queue.jobs()
 
     def measure(self, task: Specification) -> str:
         """See ``Indexer.measure``."""

@@ -16,7 +16,9 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
@@ -57,6 +59,22 @@ def progress_bar(label: str, unit: str = "") -> Iterator[Callable[[int, int], No
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """As ``progress_bar`` for several at once; yields a callback (label, done, total), 0 where that is unknown."""
+    terminal = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bars:
+        tasks = dict[str, TaskID]()
+
+        def told(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(safe(label), total=None)
+            bars.update(tasks[label], completed=done, total=total or None)
+
+        yield told
 
 
 class _Rate(ProgressColumn):

@@ -64,6 +64,13 @@ def serve(
     pin: Annotated[
         list[str] | None, typer.Option(help="Learnware (id or name) that stays in memory; repeatable.")
     ] = None,
+    verify_per_hour: Annotated[
+        int,
+        typer.Option(min=0, help="Learnwares of 'slmdock verify' that are run in an hour; 0 runs none."),
+    ] = 0,
+    verify_with_network: Annotated[
+        bool, typer.Option("--verify-with-network", help="Where no process may give up its network.")
+    ] = False,
     parallel: Annotated[int, typer.Option(min=1, help="Requests answered at once.")] = DEFAULTS.parallel,
     parallel_per_key: Annotated[
         int, typer.Option(min=1, help="Requests of one key answered at once.")
@@ -114,6 +121,7 @@ def serve(
         engine_urls=tuple(engine_url or ()), replicas=replicas, max_loras=max_loras, max_lora_rank=max_lora_rank,
         adapter_gib=adapter_gib, kv_cache_gib=kv_cache_gib, host=host, port=port,
         model_gib=model_gib, model_idle=model_idle,
+        verify_per_hour=verify_per_hour, verify_with_network=verify_with_network,
     )  # fmt: skip
     with logging_to(form, log_file):
         uvloop.run(run_stack(Dock(dock.config), config, _say, lambda url: print(f"serving at {url}", flush=True)))

@@ -29,9 +29,11 @@ from serving.limits import Limits
 from serving.plan import Shapes, SlotPlan, plan_slots, waste
 from serving.telemetry import Telemetry
 from serving.tracing import Tracer
+from serving.verifier import VerifierLimits
 from serving.vllm_options import is_cpu_build
 from serving.whole_models import WholeModels
 from slmdock.dock import TASKS_FOLDER, Dock, announce, withdraw
+from slmdock.verifying import VerifierConfig, make_verifier
 from specification import SentenceEncoder
 from specification.errors import DockError, EncoderError, InvalidInput
 from specification.fast_encoder import FastEncoder
@@ -52,6 +54,8 @@ class StackConfig:
     Learnwares that are whole models run beside them while they are used, within ``model_gib`` GiB for all of them,
     and stop after ``model_idle`` seconds without a request; 0 GiB serves none. Each takes the size of its weights
     and, with vLLM, ``kv_cache_gib``.
+
+    ``verify_per_hour`` learnwares that somebody asked for are verified beside it, 0 for none; see ``Verifier``.
     """
 
     bases: tuple[str, ...] = ()
@@ -71,6 +75,8 @@ class StackConfig:
     port: int = 8000
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     trace: bool = False
+    verify_per_hour: int = 0
+    verify_with_network: bool = False
     fast_encoder: bool = True
     decision_seconds: float = DecisionLimits().seconds
 
@@ -240,6 +246,13 @@ def _vocabulary(folder: Path) -> tuple[int, int]:
         return 0, 0
 
 
+async def _verify(dock: Dock, config: StackConfig, parts: GatewayParts) -> None:
+    if config.verify_per_hour:
+        limits = VerifierLimits(per_hour=config.verify_per_hour)
+        alone = VerifierConfig(limits, config.verify_with_network, vllm_args=config.vllm_args)
+        await make_verifier(dock, alone, parts).run()
+
+
 async def run_stack(
     dock: Dock, config: StackConfig, progress: Callable[[str], None], ready: Callable[[str], None]
 ) -> None:
@@ -255,14 +268,17 @@ async def run_stack(
     parts = GatewayParts(
         dock.catalogue, dock.retriever, indexer, engines, tasks,
         keys=dock.keys, limits=config.limits, telemetry=Telemetry(tracer), deciding=deciding,
-        whole=make_whole(dock, config),
+        whole=make_whole(dock, config), verifying=config.verify_per_hour > 0,
     )  # fmt: skip
     # Beside the engines' start; until it is done, prompts are routed by the exact encoder.
     preparing = asyncio.create_task(asyncio.to_thread(prepare_routing, dock, config.fast_encoder, progress))
+    verifying = asyncio.create_task(_verify(dock, config, parts))
     try:
         await serve(parts, config.host, config.port, ready, lambda url: announce(dock.config.folder, url))
     finally:
         preparing.cancel()
+        verifying.cancel()
+        await asyncio.gather(verifying, return_exceptions=True)
         withdraw(dock.config.folder)
         if tracer is not None:
             await asyncio.to_thread(tracer.close)

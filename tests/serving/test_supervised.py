@@ -41,6 +41,19 @@ def command(note: Path, manner: str = "polite") -> list[str]:
     return [sys.executable, "-I", supervised.__file__, "0.5", *family]
 
 
+# Tells which networks it is in, and whether anybody can be reached there.
+LOOK = """
+import os, socket
+print(sorted(name for _, name in socket.if_nameindex()), os.nice(0))
+with socket.create_server(("127.0.0.1", 0)) as here:
+    socket.create_connection(here.getsockname()).close()
+try:
+    socket.create_connection(("192.0.2.1", 9), timeout=5)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
 def lives(process: int) -> bool:
     with contextlib.suppress(OSError):
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
@@ -95,3 +108,20 @@ def test_refuses_a_group_it_does_not_lead() -> None:
     command = [sys.executable, "-I", supervised.__file__, "1", "true"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     assert b"session of its own" in done.stderr
+
+
+def test_alone_it_has_no_network_but_loopback() -> None:
+    words = [sys.executable, "-I", supervised.__file__, supervised.ALONE, "0.5", sys.executable, "-c", LOOK]
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as asked:
+        asked.wait(30)
+        said, refused = asked.stdout.read(), asked.stderr.read()  # type: ignore[union-attr]
+    if "cannot be cut off" in refused:
+        pytest.skip(refused.strip())
+    assert sorted(said.splitlines())[:2] == ["Network is unreachable", f"['lo'] {supervised.NICE}"]
