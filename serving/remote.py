@@ -1,10 +1,12 @@
 """An engine that is reached over HTTP: any OpenAI-compatible server with our resolver, such as vLLM."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -18,6 +20,8 @@ POLL_SECONDS = 0.5
 REFUSALS = (400, 404)
 # vLLM closes an idle connection after five seconds; it must be us who does it first.
 KEEP_ALIVE_SECONDS = 4.0
+CLOSING_SECONDS = 2.0
+STOPPED = "it is stopped, or started again"
 # vLLM's words where the resolver found nothing, and where the files could not be loaded.
 ADAPTER_FAILURES = ("does not exist", "could not be loaded")
 
@@ -51,6 +55,7 @@ class RemoteEngine(Engine):
         self.max_cpu_loras = config.max_cpu_loras
         self._reached = False
         self._client: aiohttp.ClientSession | None = None
+        self._responses: WeakSet[aiohttp.ClientResponse] = WeakSet()
 
     def connect(self) -> None:
         """Opens the client without asking whether anybody is there; to be called in a running event loop.
@@ -95,10 +100,17 @@ class RemoteEngine(Engine):
             return
 
     async def stop(self) -> None:
-        """Closes all connections; the server itself runs on, since someone else started it."""
+        """Breaks off all answers and closes all connections; the server runs on, since someone else started it."""
         client, self._client = self._client, None
+        for response in list(self._responses):
+            # The client's own close() wakes nobody who reads an answer, and takes the timeout from them.
+            response.content.set_exception(aiohttp.ClientConnectionError(STOPPED))
+            response.close()
         if client is not None:
-            await client.close()
+            # It waits until the server has read all that was sent to it, which one that hangs never does.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSING_SECONDS):
+                    await client.close()
 
     async def healthy(self) -> bool:
         """Asks the server's own health check."""
@@ -148,11 +160,19 @@ class RemoteEngine(Engine):
             return client.post(f"v1/{route}", data=data, headers=headers, allow_redirects=False)
 
         try:
-            return await send()
+            response = await send()
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            return await send()
+            if client.closed:
+                raise
+            response = await send()
+        if client.closed:
+            # The answer began in the very moment in which its connection was closed.
+            response.close()
+            raise aiohttp.ClientConnectionError(STOPPED)
+        self._responses.add(response)
+        return response
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:

@@ -14,15 +14,22 @@ from serving import VllmConfig, VllmProcess, vllm_process
 from specification.errors import EngineError
 
 SERVER = """
-import http.server, os, socketserver, sys
+import http.server, os, socketserver, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     def address_string(self): return "socket"
     def do_GET(self):
-        self.send_response(200); self.end_headers()
+        self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
+    def do_POST(self):
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream"); self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"a\\r\\ndata: {}\\n\\n\\r\\n"); time.sleep(60)
 print("some words", os.environ["SLMDOCK_BASE_MODEL"], f"/proc/{os.getpid()}/exe", flush=True)
 if sys.argv[2] == "fail": print("Failed to load plugin slmdock", flush=True)
-if sys.argv[2] == "sleep": import time; time.sleep(60)
-socketserver.UnixStreamServer(sys.argv[1], Handler).serve_forever()
+if sys.argv[2] == "sleep": time.sleep(60)
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer): daemon_threads = True
+Server(sys.argv[1], Handler).serve_forever()
 """
 
 
@@ -78,6 +85,19 @@ async def test_is_started_again_when_it_dies(config: VllmConfig) -> None:
         assert config.log.with_name("vllm.log.previous").exists()
         # Only the supervisor was killed; the server it left behind must be gone as well.
         assert not Path(config.log.with_name("vllm.log.previous").read_text().split()[-1]).exists()
+
+
+@pytest.mark.usefixtures("stand_in")
+async def test_a_stream_ends_with_the_process_though_its_socket_outlives_it(config: VllmConfig) -> None:
+    async with started(config) as engine:
+        answer = await engine.post("completions", {"model": "tiny-base", "stream": True})
+        assert await anext(answer.chunks) == b"data: {}\n\n"
+        # The server itself lives on until it is taken down, as a large process does while it dies.
+        assert engine._process is not None
+        engine._process.kill()
+        with pytest.raises(EngineError, match="broke off"):
+            await asyncio.wait_for(anext(answer.chunks), 15)
+        await answer.close()
 
 
 @pytest.mark.usefixtures("stand_in")
