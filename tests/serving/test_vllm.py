@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -243,23 +243,37 @@ def test_openai_client_gets_what_only_vllm_does(url: str) -> None:
 
 
 async def test_a_client_that_leaves_frees_the_engine(url: str, vllm: VllmProcess) -> None:
+    body = {"model": "law", "prompt": "the", "max_tokens": 240, "n": 48, "ignore_eos": True}
+
     def logged(words: bytes) -> int:
         return vllm.config.log.read_bytes().count(words)
 
-    body = {"model": "law", "prompt": "the", "max_tokens": 240, "n": 48, "ignore_eos": True}
-    ended = logged(b" aborted.")
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+    async def leave_stream(client: httpx.AsyncClient) -> None:
         async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as response:
             await anext(response.aiter_raw())
-        await asyncio.to_thread(wait_for, lambda: logged(b" aborted.") == ended + 1)
-        # The last of them has reached the engine, so there is something to free.
+
+    async def leave_answer(client: httpx.AsyncClient) -> None:
         arrived = logged(b"Added request 47_")
         leaving = asyncio.create_task(client.post("/v1/completions", json=body))
-        await asyncio.to_thread(wait_for, lambda: logged(b"Added request 47_") == arrived + 1)
+        # The last of them has reached the engine, so there is something to free.
+        await asyncio.to_thread(wait_for, lambda: logged(b"Added request 47_") > arrived)
         leaving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
-        await asyncio.to_thread(wait_for, lambda: logged(b" aborted.") == ended + 2)
+        await asyncio.gather(leaving, return_exceptions=True)
+
+    async def frees(leave: Callable[[httpx.AsyncClient], Awaitable[None]]) -> bool:
+        """Leaves up to four times: a pause of this process, such as of its collector, may outlast an answer."""
+        for _ in range(4):
+            aborted = logged(b" aborted.")
+            async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+                await leave(client)
+                for _ in range(100):
+                    await asyncio.sleep(0.05)
+                    if logged(b" aborted.") > aborted:
+                        return True
+        return False
+
+    assert await frees(leave_stream)
+    assert await frees(leave_answer)
 
 
 def test_a_new_learnware_is_served_at_once(url: str, base: Path, sketch: Sketch, tmp_path: Path) -> None:
