@@ -11,6 +11,7 @@ from indexer.indexer import Indexer, make_entry
 from indexer.life_cycle import LifeCycle
 from indexer.manifest import is_ready_manifest
 from indexer.measured_tasks import MeasuredTasks
+from indexer.package import read_package
 from indexer.ready import ReadyCheck, ReadyIngest, ReadyReport
 from indexer.store import AdapterStore
 
@@ -39,5 +40,6 @@ __all__ = [
     "make_entry",
     "model_card_signals",
     "read_adapter",
+    "read_package",
     "submit_all",
 ]

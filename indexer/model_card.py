@@ -51,19 +51,19 @@ def _labels(value: object) -> list[str]:
     """The texts in a field that holds one or a list of them."""
     values = value if isinstance(value, list) else [value]
     # YAML reads the language code of Norwegian as a truth value.
-    texts = [_plain("no" if each is False else each) for each in values if isinstance(each, str) or each is False]
+    texts = [plain("no" if each is False else each) for each in values if isinstance(each, str) or each is False]
     return [text[:MAX_LABEL] for text in texts if text]
 
 
 def _description(body: str) -> str:
     """The first paragraph of prose."""
     for paragraph in "\n".join(body.splitlines()).split("\n\n"):
-        prose = _plain(" ".join(line for line in paragraph.split("\n") if not line.startswith("#")))
+        prose = plain(" ".join(line for line in paragraph.split("\n") if not line.startswith("#")))
         if any(map(str.isalpha, prose)) and PLACEHOLDER not in prose:
             return prose[:MAX_DESCRIPTION]
     return ""
 
 
-def _plain(text: str) -> str:
-    """The text in one line, without HTML tags and control characters."""
+def plain(text: str) -> str:
+    """Returns the text in one line, without HTML tags and control characters."""
     return " ".join(UNPRINTABLE.sub("", MARKUP.sub(" ", text)).split())

@@ -1,11 +1,24 @@
 """YAML that strangers wrote, read as plain data."""
 
+from typing import Any
+
 import yaml
 
 from specification.errors import InvalidInput, TooLarge
 
 MAX_LENGTH = 2**17
 MAX_DEPTH = 32
+
+
+class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """Plain data alone, and tuples, which Python programs write under a tag of their own, as lists."""
+
+
+def _tuple(loader: PlainLoader, node: Any) -> object:
+    return loader.construct_sequence(node, deep=True)
+
+
+PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 
 def read_yaml(text: str, label: str) -> dict[object, object]:
@@ -19,7 +32,7 @@ def read_yaml(text: str, label: str) -> dict[object, object]:
         raise TooLarge(f"{label}: {len(text)} characters of YAML, the limit is {MAX_LENGTH}")
     try:
         _check(text, label)
-        found = yaml.safe_load(text)
+        found = yaml.load(text, PlainLoader)
     except InvalidInput:
         raise
     except Exception as error:
@@ -32,7 +45,7 @@ def read_yaml(text: str, label: str) -> dict[object, object]:
 
 def _check(text: str, label: str) -> None:
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, PlainLoader):
         if isinstance(event, yaml.AliasEvent):
             raise InvalidInput(f"{label}: YAML with an alias (*{event.anchor[:40]}); write the value out instead")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

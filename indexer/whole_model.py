@@ -76,6 +76,11 @@ def is_whole_model(folder: Path) -> bool:
         return False
 
 
+def is_weights_file(name: str) -> bool:
+    """Tells whether save_pretrained writes weights, or a part of them, to a file of this name."""
+    return name == WEIGHTS_FILE or SHARD_NAME.fullmatch(name) is not None
+
+
 def take_in(folder: Path, store: AdapterStore) -> str:
     """Copies a whole model in the transformers layout into the store and returns its id.
 
@@ -106,7 +111,7 @@ def take_in(folder: Path, store: AdapterStore) -> str:
 def _check_names(folder: Path) -> set[str]:
     """Returns the files to take, after checking what can be seen without opening large ones."""
     names = list_folder(folder)
-    weights = {name for name in names if name == WEIGHTS_FILE or SHARD_NAME.fullmatch(name)}
+    weights = {name for name in names if is_weights_file(name)}
     if CONFIG_FILE not in names:
         raise InvalidAdapter(f"{folder}: no {CONFIG_FILE}; save the model with transformers' save_pretrained")
     if not weights:

@@ -1,18 +1,15 @@
 """The command that takes adapters in from the Hugging Face hub."""
 
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from indexer import Hub, submit_all
-from slmdock import output
+from indexer import Hub
 from slmdock.catalogue_commands import Json
-from slmdock.context import Context
-from slmdock.dock import cache_folder, specification_cache
-from slmdock.ingest_command import print_report
+from slmdock.dock import cache_folder
+from slmdock.ingest_command import take_in
 from specification.errors import InvalidInput
 
 DEFAULT_LIMIT = 20
@@ -41,7 +38,6 @@ def ingest_hub(
     first tag names. Only its safetensors, configuration and model card are downloaded, and its
     specification.safetensors, which is needed unless --examples are given.
     """
-    dock: Context = context.obj
     searching = base is not None or tag is not None
     if bool(ids) == searching:
         raise InvalidInput("give either ids or a search: --base, --tag or both")
@@ -54,8 +50,4 @@ def ingest_hub(
     if not models:
         raise InvalidInput("the hub has no such adapter; ask for less with --base and --tag")
     pending = [(model, partial(hub.fetch, model, examples)) for model in dict.fromkeys(models)]
-    with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
-        report = submit_all(pending, dock.encoder(), specification_cache(), access.submit, progress)
-    print_report(report, as_json)
-    if report.refused:
-        raise typer.Exit(2)
+    take_in(context.obj, pending, as_json)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ import typer
 
 from indexer import AdapterStore, Change, ReadyCheck, ReadyIngest, ReadyReport, Report, is_ready_manifest
 from indexer import ingest as ingest_all
+from indexer.bulk import Pending, submit_all
 from indexer.history import as_reason, system_user
 from indexer.ready import OnRefusal
 from slmdock import output
@@ -100,6 +101,15 @@ def _refusals(file: Path, source: Path) -> Iterator[OnRefusal]:
             opened.write(json.dumps({"manifest": manifest, "number": number, "reason": reason}) + "\n")
 
         yield write
+
+
+def take_in(dock: Context, pending: Sequence[Pending], as_json: bool) -> None:
+    """Takes each in and says what became of it; ends the command with code 2 where one was refused."""
+    with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
+        report = submit_all(pending, dock.encoder(), specification_cache(), access.submit, progress)
+    print_report(report, as_json)
+    if report.refused:
+        raise typer.Exit(2)
 
 
 def print_report(report: Report, as_json: bool) -> None:

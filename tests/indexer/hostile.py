@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 
 from tests.conftest import make_specification
+from tests.indexer.hostile_packages import PACKAGES
 from tests.indexer.parcels import (
     Hostile,
     Spoil,
     nested,
     safetensors_file,
     submit_manifest,
+    submit_package,
     submit_parcel,
     submit_rows,
 )
@@ -362,4 +364,5 @@ HOSTILE: tuple[Hostile, ...] = (
     ),
     *(Hostile(name, spoil, words, submit_manifest) for name, (spoil, words) in MANIFESTS.items()),
     *(Hostile(name, spoil, words, submit_rows) for name, (spoil, words) in ROWS.items()),
+    *(Hostile(name, spoil, words, submit_package) for name, (spoil, words) in PACKAGES.items()),
 )

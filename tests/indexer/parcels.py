@@ -12,11 +12,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from catalogue import CatalogueSettings, EdgeCatalogue, IndexPlan, parse_card
-from indexer import AdapterStore, BaseModels, Indexer, ReadyCheck, ReadyIngest, ingest
+from indexer import AdapterStore, BaseModels, Indexer, ReadyCheck, ReadyIngest, ingest, read_package, submit_all
 from serving.wire import parse_object
 from specification import Encoder, FeatureMap, Specification
 from specification.errors import InvalidInput
@@ -122,6 +124,14 @@ def submit_rows(parcel: Parcel, indexer: Indexer) -> None:
     check = ReadyCheck(indexer.encoder.identity, frozenset(indexer.bases.names()), indexer.store)
     (manifest,) = parcel.root.glob("rows.*")
     _raise_first(ReadyIngest(indexer.catalogue, check).run(manifest).reasons)
+
+
+def submit_package(parcel: Parcel, indexer: Indexer) -> None:
+    """As 'slmdock ingest-package' does; raises what is reported."""
+    with TemporaryDirectory(dir=parcel.root) as place:
+        pending = [(parcel.folder.name, partial(read_package, parcel.folder, Path(place)))]
+        report = submit_all(pending, indexer.encoder, parcel.root / "cache", indexer.submit)
+    _raise_first(report.refused)
 
 
 def _raise_first(refused: Sequence[tuple[str, str]]) -> None:

@@ -15,6 +15,7 @@ def test_plain_values_are_read() -> None:
     assert read_yaml("a: 1\nb: [x, {c: null}]\n", "x") == {"a": 1, "b": ["x", {"c": None}]}
     assert read_yaml("", "x") == {}
     assert read_yaml("# nothing\n", "x") == {}
+    assert read_yaml("a: !!python/tuple [1, [2]]\n", "x") == {"a": [1, [2]]}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ def test_plain_values_are_read() -> None:
         ("[a]: b", "not YAML that can be read"),
         ("--- a\n--- b\n", "not YAML that can be read"),
         ("a: !!python/object/apply:os.system ['true']", "not YAML that can be read"),
+        ("a: !!python/tuple x", "not YAML that can be read"),
+        ("a: !!python/name:os.system", "not YAML that can be read"),
         ("a: " + "x" * MAX_LENGTH, "characters of YAML, the limit is"),
     ],
 )
