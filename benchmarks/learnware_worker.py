@@ -1,6 +1,6 @@
 """Runs inside the learnware package's own environment; knows nothing of this project.
 
-python learnware_worker.py reduce|search given.npz answer.npz '{"gamma": 2.0, ...}'
+python learnware_worker.py reduce|sketch|search given.npz answer.npz '{"gamma": 2.0, ...}'
 """
 
 import json
@@ -33,6 +33,18 @@ def reduce(given: Arrays, options: dict[str, float]) -> tuple[dict[str, Any], Ar
         made.generate_stat_spec_from_data(sample, K=size)
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:]}, {"points": made.get_z(), "weights": made.get_beta()}
+
+
+def sketch(given: Arrays, options: dict[str, float]) -> tuple[dict[str, Any], Arrays]:
+    """The reduced set of every sample, as ``RKMETextSpecification`` makes it by default once texts are vectors."""
+    made: Arrays = {}
+    for name, sample in given.items():
+        torch.manual_seed(0)
+        np.random.seed(0)
+        specification = RKMETableSpecification(cuda_idx=-1)
+        specification.generate_stat_spec_from_data(sample.astype(np.float64))
+        made |= {f"{name} points": specification.get_z(), f"{name} weights": specification.get_beta()}
+    return {"gamma": specification.gamma}, made
 
 
 def search(given: Arrays, options: dict[str, float]) -> tuple[dict[str, Any], Arrays]:
@@ -71,6 +83,8 @@ def _specification(points: NDArray[Any], weights: NDArray[Any], gamma: float) ->
 if __name__ == "__main__":
     task, given_file, answer_file, options = sys.argv[1:]
     with np.load(given_file) as arrays:
-        answer, results = {"reduce": reduce, "search": search}[task](dict(arrays), json.loads(options))
+        answer, results = {"reduce": reduce, "sketch": sketch, "search": search}[task](
+            dict(arrays), json.loads(options)
+        )
     np.savez(answer_file, allow_pickle=False, **results)
     print(json.dumps(answer))

@@ -62,12 +62,8 @@ def test_an_adapter_is_taken_in_as_if_it_were_submitted(
     packed: bool, files: dict[str, bytes], adapter: Path, specification: Specification, indexer: Indexer,
     tmp_path: Path, place: Path,
 ) -> None:  # fmt: skip
-    make = (
-        (lambda: write_archive(tmp_path / "p.zip", files))
-        if packed
-        else (lambda: as_folder(files, tmp_path / "p"))
-    )
-    submission = read_package(make(), place)
+    made = write_archive(tmp_path / "p.zip", files) if packed else as_folder(files, tmp_path / "p")
+    submission = read_package(made, place)
     assert submission.card.model_dump() == CARD
     assert submission.specification is not None
     found = Specification.load(submission.specification)
