@@ -176,6 +176,17 @@ def test_entries_that_share_bytes_are_refused_wherever_they_lie(tmp_path: Path, 
     assert list(place.iterdir()) == []
 
 
+def test_bytes_are_counted_as_they_come_out(tmp_path: Path, place: Path) -> None:
+    """However many follow, no more are written than the header says."""
+    data = bytearray(write_archive(tmp_path / "p.zip", {"a.json": bytes(2**22)}).read_bytes())
+    with ZipFile(tmp_path / "p.zip") as opened:
+        struct.pack_into("<I", data, opened.start_dir + 24, 10)
+    (tmp_path / "p.zip").write_bytes(data)
+    with pytest.raises(InvalidInput, match="does not have the 10 bytes"):
+        unpack(tmp_path / "p.zip", place, frozenset({".json"}))
+    assert (place / "a.json").stat().st_size <= 10
+
+
 def test_an_archive_behind_other_bytes_is_read(tmp_path: Path, place: Path) -> None:
     """Such as one that unpacks itself; its program is never looked at."""
     data = write_archive(tmp_path / "p.zip", {"a/b.json": b"{}", "a/c.exe": b""}).read_bytes()
