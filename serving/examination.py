@@ -179,14 +179,17 @@ class _Examination:
         own = await self._ask.continuations([(each.text, each.answer) for each in self._examples])
         lengths = np.array([each.length for each in own], dtype=np.float64)
         self._progress(1, STEPS)
+        base, again = await self._likelihoods(self._base, own), await self._likelihoods(self._base, own[::-1])
+        self._progress(2, STEPS)
         try:
             learnt = await self._likelihoods(self._name, own)
         except LearnwareUnavailable as error:
             return self._broken(f"it does not load in the engine: {error}")
+        except InvalidInput as error:
+            # The base model answered the very same; what cannot be written as JSON is no number.
+            return self._broken(f"its output is NaN or infinite ({error})")
         if not np.isfinite(learnt).all():
             return self._broken("its output is NaN or infinite")
-        self._progress(2, STEPS)
-        base, again = await self._likelihoods(self._base, own), await self._likelihoods(self._base, own[::-1])
         noise = np.abs(base - again[::-1]).max()
         if np.abs(learnt - base).max() <= max(2 * noise, INERT):
             return self._broken("it changes nothing: its output is its base model's")
