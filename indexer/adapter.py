@@ -4,60 +4,31 @@ What comes out is canonical: the same content under the same base model always h
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from catalogue.learnware import describe, short
+from catalogue.learnware import short
+from indexer.adapter_config import AdapterConfig, canonical_config, check_patterns, read_config
 from indexer.base_models import BaseModels, KnownBase
 from indexer.folders import (
     DTYPES,
     check_header,
     list_folder,
-    read_object,
     size_of,
     unreadable,
     without_weights,
 )
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
+from indexer.variants import CURE, NOT_SERVED, whose_tensor
 from specification.errors import InvalidAdapter, InvalidInput, TooLarge
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_RANK = 256
-MAX_CONFIG_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 4 * 2**30
 TENSOR_NAME = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
-UNUSED: tuple[object, ...] = (None, False, [], {})
-INERT = frozenset(
-    {
-        "corda_config", "eva_config", "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform",
-        "loftq_config", "lora_dropout", "lora_ga_config", "megatron_core", "peft_version", "qalora_group_size",
-        "revision", "runtime_config", "target_modules",
-    }
-)  # fmt: skip
-"""Fields that change nothing once an adapter is trained: the tensors say which modules it adapts."""
-
-
-class AdapterConfig(BaseModel):
-    """The fields of adapter_config.json that decide what a plain LoRA adapter computes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    peft_type: Literal["LORA"]
-    base_model_name_or_path: Annotated[str, Field(min_length=1, max_length=1000)]
-    r: Annotated[int, Field(ge=1, le=MAX_RANK)]
-    lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    use_rslora: bool = False
-    task_type: Literal["CAUSAL_LM"] = "CAUSAL_LM"
-    bias: Literal["none"] = "none"
-    # The others (PiSSA, OLoRA, CorDA, LoftQ …) change the base model's weights too.
-    init_lora_weights: Literal[True, "gaussian", "eva", "orthogonal", "mica", "lora_ga"] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,18 +55,20 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
         TooLarge: a file or the rank exceeds its limit.
     """
     check_folder(folder)
-    config = _read_config(folder / CONFIG_FILE)
+    config = read_config(folder / CONFIG_FILE)
     try:
         base = bases.get(config.base_model_name_or_path)
     except InvalidInput as error:
         raise InvalidAdapter(f"{folder / CONFIG_FILE}: {error}") from None
-    tensors = _read_tensors(folder / WEIGHTS_FILE, config.r, base)
+    check_patterns(config, base, folder / CONFIG_FILE)
+    tensors = _read_tensors(folder / WEIGHTS_FILE, config, base)
     modules = _check_values(tensors, folder / WEIGHTS_FILE)
-    canonical = _canonical_config(config, sorted({module.rsplit(".", 1)[-1] for module in modules}))
+    scaled = {module: config.scaled(module) for module in sorted(modules)}
+    canonical = canonical_config(config, scaled, folder / CONFIG_FILE)
     return Adapter(
         id=_identity(canonical, tensors),
         base_model=base.name,
-        rank=config.r,
+        rank=max(each.rank for each in scaled.values()),
         files={CONFIG_FILE: canonical, WEIGHTS_FILE: _serialised(tensors)},
     )
 
@@ -116,22 +89,7 @@ def check_folder(folder: Path) -> None:
         raise TooLarge(f"{folder / WEIGHTS_FILE}: {size} bytes, the limit is {MAX_WEIGHTS_BYTES}")
 
 
-def _read_config(file: Path) -> AdapterConfig:
-    fields = read_object(file, MAX_CONFIG_BYTES)
-    # PEFT writes unused options as null, false, or empty lists and objects.
-    used = {name: value for name, value in fields.items() if name not in INERT and value not in UNUSED}
-    for name in sorted(used.keys() - AdapterConfig.model_fields.keys()):
-        raise InvalidAdapter(
-            f"{file}: field '{name[:80]}' asks for a LoRA variant that the serving engine does not support "
-            f"(got {short(used[name])}); only plain LoRA and rsLoRA are"
-        )
-    try:
-        return AdapterConfig.model_validate(used)
-    except ValidationError as error:
-        raise InvalidAdapter(f"{file}: {describe(error)}") from None
-
-
-def _read_tensors(file: Path, rank: int, base: KnownBase) -> "dict[str, Tensor]":
+def _read_tensors(file: Path, config: AdapterConfig, base: KnownBase) -> "dict[str, Tensor]":
     """Reads the tensors, each after its name, type and shape were checked against the base model."""
     from safetensors import SafetensorError, safe_open
 
@@ -141,7 +99,7 @@ def _read_tensors(file: Path, rank: int, base: KnownBase) -> "dict[str, Tensor]"
         with safe_open(file, framework="pt") as opened:
             for name in sorted(opened.keys()):
                 part = opened.get_slice(name)
-                expected = _expected_shape(name, rank, base, file)
+                expected = _expected_shape(name, config, base, file)
                 dtype, shape = part.get_dtype(), tuple(part.get_shape())
                 if dtype not in DTYPES:
                     raise InvalidAdapter(f"{file}: tensor {name} is {dtype}, not one of {', '.join(DTYPES)}")
@@ -153,13 +111,19 @@ def _read_tensors(file: Path, rank: int, base: KnownBase) -> "dict[str, Tensor]"
     return tensors
 
 
-def _expected_shape(name: str, rank: int, base: KnownBase, file: Path) -> tuple[int, int]:
+def _expected_shape(name: str, config: AdapterConfig, base: KnownBase, file: Path) -> tuple[int, int]:
     parts = TENSOR_NAME.fullmatch(name)
     if parts is None:
-        raise InvalidAdapter(f"{file}: tensor {name[:120]!r} is no LoRA A or B matrix")
+        variant = whose_tensor(name)
+        owner = f", but belongs to {variant}, {NOT_SERVED}{CURE}" if variant else ""
+        raise InvalidAdapter(f"{file}: tensor {name[:120]!r} is no LoRA A or B matrix{owner}")
     if parts["module"] not in base.modules:
-        raise InvalidAdapter(f"{file}: base model {base.name} has no linear module {parts['module'][:120]!r}")
+        raise InvalidAdapter(
+            f"{file}: base model {base.name} has no linear module {parts['module'][:120]!r} that an adapter may "
+            "change; heads and embeddings are not taken"
+        )
     inputs, outputs = base.modules[parts["module"]]
+    rank = config.scaled(parts["module"]).rank
     return (rank, inputs) if parts["side"] == "A" else (outputs, rank)
 
 
@@ -180,21 +144,6 @@ def _check_values(tensors: "dict[str, Tensor]", file: Path) -> set[str]:
     if not changing:
         raise InvalidAdapter(f"{file}: every LoRA B matrix is zero, so the adapter would change nothing")
     return set(modules)
-
-
-def _canonical_config(config: AdapterConfig, target_modules: list[str]) -> bytes:
-    fields: dict[str, Any] = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": config.base_model_name_or_path,
-        "r": config.r,
-        "lora_alpha": config.lora_alpha,
-        "use_rslora": config.use_rslora,
-        "target_modules": target_modules,
-        "bias": "none",
-        "inference_mode": True,
-    }
-    return json.dumps(fields, indent=1, sort_keys=True).encode()
 
 
 def _serialised(tensors: "dict[str, Tensor]") -> bytes:

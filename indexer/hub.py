@@ -15,7 +15,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from indexer.adapter import MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES
+from indexer.adapter import MAX_WEIGHTS_BYTES
+from indexer.adapter_config import MAX_CONFIG_BYTES
 from indexer.bulk import SPECIFICATION_FILE, Submission
 from indexer.folders import without_weights
 from indexer.model_card import MAX_MODEL_CARD_BYTES, MODEL_CARD_FILE, hub_card

@@ -161,6 +161,30 @@ CONFIGURATIONS: Table = {
     "another task": (with_fields(task_type="SEQ_CLS"), r"field 'task_type'.*SEQ_CLS"),
     "a configuration with terminal escapes": (with_fields(**{ESCAPES: 1}), r"owned.*asks for a LoRA variant"),
     "a field with a name of 100 kB": (with_fields(**{"x" * 10**5: 1}), "field 'x{80}' asks for"),
+    "a method nobody knows": (
+        with_fields(peft_type=ESCAPES), r"'peft_type' asks for another method than LoRA.*owned",
+    ),
+    "a variant as an object": (with_fields(use_dora={"x": 1}), "'use_dora' asks for DoRA, which the serving"),
+    "a start that is a list": (
+        with_fields(init_lora_weights=["pissa"]), r"'init_lora_weights' asks for a start .*got \['pissa'\]",
+    ),
+    "a pattern that would be matched without an end": (
+        with_fields(rank_pattern={"(.*)*" * 30 + "x": 2}), r"'rank_pattern\..*a regular expression; write",
+    ),
+    "a pattern of every module": (
+        with_fields(alpha_pattern={".*": 1e9}), r"'alpha_pattern\.\.\*.*a regular expression",
+    ),
+    "a pattern with terminal escapes": (with_fields(alpha_pattern={ESCAPES: 1}), "owned.*a regular expression"),
+    "50 000 patterns": (
+        with_fields(rank_pattern={f"q{number}": 4 for number in range(50_000)}),
+        "'rank_pattern'.*at most 1000 items",
+    ),
+    "a pattern of no module": (
+        with_fields(alpha_pattern={"__class__": 4}), "'alpha_pattern' names '__class__', which is no",
+    ),
+    "a rank by layer that is NaN": (
+        with_fields(rank_pattern={"q_proj": float("nan")}), r"'rank_pattern\.q_proj'.*got nan",
+    ),
     "no base model": (with_fields(base_model_name_or_path=None), "'base_model_name_or_path': Field required"),
     "a base model that is a path": (
         with_fields(base_model_name_or_path="/etc/passwd"), "'/etc/passwd' is not known",

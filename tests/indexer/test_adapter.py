@@ -154,7 +154,6 @@ VARIANTS: dict[str, object] = {
         (with_config(use_dora=True), "field 'use_dora'"),
         (with_config(modules_to_save=["lm_head"]), "field 'modules_to_save'"),
         (with_config(bias="all"), "field 'bias'"),
-        (with_config(rank_pattern={"q_proj": 2}), "field 'rank_pattern'"),
         (with_config(lora_alpha=float("inf")), "field 'lora_alpha'"),
         (with_config(auto_mapping={"base_model_class": "Evil"}), "field 'auto_mapping'"),
         (with_tensors(poison), "holds NaN or Inf"),
@@ -163,7 +162,7 @@ VARIANTS: dict[str, object] = {
         (with_tensors(divorce), "only one of its two"),
         (with_tensors(silence), "would change nothing"),
         (with_tensors(rename), r"no linear module 'model\.layers\.99"),
-        (with_tensors(smuggle), "is no LoRA A or B matrix"),
+        (with_tensors(smuggle), "is no LoRA A or B matrix, but belongs to a trained head"),
         (with_tensors(count), "is I32, not one of"),
     ],
 )

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from catalogue import Card, Learnware, parse_card
 from indexer import BaseModels, ReadyCheck, ingest, lm_eval_signals, read_adapter
-from indexer.adapter import AdapterConfig
+from indexer.adapter_config import AdapterConfig
 from indexer.manifest import ReadyRow, Refusal, open_manifest
+from indexer.variants import VARIANTS
 from indexer.whole_model import _check_fields
 from specification import SentenceEncoder, read_examples
 from specification.errors import InvalidInput
@@ -87,7 +88,7 @@ def test_cards(fields: object) -> None:
 
 
 @patient
-@given(objects(*AdapterConfig.model_fields, "auto_mapping", "target_modules"))
+@given(objects(*AdapterConfig.model_fields, *VARIANTS, "init_lora_weights", "target_modules"))
 def test_adapter_configurations(place: Path, adapter: Path, bases: BaseModels, fields: dict[str, object]) -> None:
     good = json.loads((adapter / CONFIG).read_text())
     (place / CONFIG).write_text(json.dumps(good | fields))

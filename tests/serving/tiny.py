@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -68,10 +68,15 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def build_adapter(base: Path, folder: Path, seed: int, rank: int = 4) -> Path:
     """Writes a random adapter with weights large enough to change every answer; returns its folder."""
-    model = AutoModelForCausalLM.from_pretrained(base)
     targets = ["q_proj", "v_proj", "o_proj", "down_proj"]
-    torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
+    return build_peft(base, folder, config, seed)
+
+
+def build_peft(base: Path, folder: Path, config: PeftConfig, seed: int = 0) -> Path:
+    """As ``build_adapter``, of whatever PEFT makes of a configuration."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    torch.manual_seed(seed)
     adapted = get_peft_model(model, config)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
