@@ -20,6 +20,7 @@ from indexer.folders import (
     unreadable,
     without_weights,
 )
+from indexer.origin import check_origin
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from indexer.variants import CURE, NOT_SERVED, whose_tensor
 from specification.errors import InvalidAdapter, InvalidInput, TooLarge
@@ -52,6 +53,7 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
     Raises:
         InvalidAdapter: links, pickles only, a missing file, an unsupported variant, another base model,
             tensors that do not fit it, NaN or Inf, or weights that change nothing.
+        InvalidInput: a file beside it cannot be read, see ``check_origin``.
         TooLarge: a file or the rank exceeds its limit.
     """
     check_folder(folder)
@@ -60,6 +62,7 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
         base = bases.get(config.base_model_name_or_path)
     except InvalidInput as error:
         raise InvalidAdapter(f"{folder / CONFIG_FILE}: {error}") from None
+    check_origin(folder, base, bases)
     check_patterns(config, base, folder / CONFIG_FILE)
     tensors = _read_tensors(folder / WEIGHTS_FILE, config, base)
     modules = _check_values(tensors, folder / WEIGHTS_FILE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalogue.learnware import RESERVED_NAMES, describe
+from indexer.fingerprint import differences, vocabulary_digests, weights_digest
 from specification.errors import InvalidInput, NotFound
 from specification.files import read_file, write_atomically
 
@@ -21,14 +22,26 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"
 
 
 class KnownBase(BaseModel):
-    """A base model. ``modules`` maps each linear module to [inputs, outputs]; ``folder`` never leaves the dock."""
+    """A base model. ``modules`` maps each linear module to [inputs, outputs]; ``folder`` never leaves the dock.
+
+    ``tokenizer_sha256`` is by file, see ``vocabulary_digests``, ``weights_sha256`` see ``weights_digest``; empty
+    where the folder held none, or was added by a program that did not look.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     folder: str
     config_sha256: str
+    tokenizer_sha256: dict[str, str] = {}
+    weights_sha256: str = ""
     modules: dict[str, tuple[int, int]]
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What tells it from a fine-tune of it, by part."""
+        weights = {"weights": self.weights_sha256} if self.weights_sha256 else {}
+        return {"config.json": self.config_sha256, **self.tokenizer_sha256, **weights}
 
 
 class BaseModels:
@@ -61,10 +74,10 @@ class BaseModels:
         return self._known[name]
 
     def add(self, name: str, folder: Path) -> KnownBase:
-        """Registers a base model from its folder (config.json); the weights are not read.
+        """Registers a base model from its folder (config.json), of whose weights little is read.
 
         Raises:
-            InvalidInput: no readable configuration, a bad name, or another model under the same name.
+            InvalidInput: no readable configuration, tokenizer or weights, a bad name, or another model's.
         """
         if name.lower() in RESERVED_NAMES or ".." in name:
             raise InvalidInput(f"base model name {name!r} is reserved or holds '..'; choose another")
@@ -73,20 +86,30 @@ class BaseModels:
                 name=name,
                 folder=str(folder.resolve()),
                 config_sha256=_config_digest(folder),
+                tokenizer_sha256=vocabulary_digests(folder),
+                weights_sha256=weights_digest(folder),
                 modules=linear_modules(empty_model(folder), folder),
             )
         except ValidationError as error:
             raise InvalidInput(f"base model {name!r}: {describe(error)}") from None
-        old = self._known.get(name)
-        if old is not None and old.config_sha256 != base.config_sha256:
-            raise InvalidInput(
-                f"base model {name!r} is already known with another configuration "
-                f"({old.config_sha256[:12]} != {base.config_sha256[:12]}); choose another name"
-            )
+        for old in self._known.values():
+            _require_same(old, base)
         known = self._known | {name: base}
         document = [known[each].model_dump() for each in sorted(known)]
         write_atomically(self._file, json.dumps(document, indent=1).encode())
         return base
+
+
+def _require_same(old: KnownBase, new: KnownBase) -> None:
+    """Raises InvalidInput where a name stands for another model already, or for one in other letters."""
+    if old.name != new.name:
+        if old.name.lower() == new.name.lower():
+            raise InvalidInput(f"base model {new.name!r} differs from {old.name!r}, which is known, by case alone")
+    elif another := differences(old.fingerprint, new.fingerprint):
+        raise InvalidInput(
+            f"base model {new.name!r} is already known with another fingerprint ({another}); a fine-tune of it is "
+            "another base model: choose another name"
+        )
 
 
 def _read(file: Path) -> dict[str, KnownBase]:

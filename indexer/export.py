@@ -1,6 +1,7 @@
 """Learnwares out of a dock into folders that ``ingest`` of another dock takes in again: the same ids and cards."""
 
 import filecmp
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from catalogue import PUBLISHED, Card, Catalogue, Learnware, Row
 from catalogue.contract import BATCH
+from indexer.base_models import BaseModels
 from indexer.bulk import CARD_FILE, RECORD_FILE, SPECIFICATION_FILE
+from indexer.origin import FINGERPRINT_FIELD
 from indexer.store import AdapterStore
 from specification import Progress, no_progress
 from specification.errors import InvalidInput
@@ -32,12 +35,14 @@ def export(
     target: Path,
     chosen: Sequence[Learnware] | None = None,
     progress: Progress = no_progress,
+    bases: BaseModels | None = None,
 ) -> ExportReport:
     """Writes one folder a learnware below ``target``, each whole or not at all; None chooses all published ones.
 
     A folder holds the artefact's files, the specification, the card, and the whole record, of which ``ingest``
-    heeds the version alone. One that is there with the same artefact, specification and card is passed over, so
-    that an interrupted export goes on. Errors of single learnwares are reported, not raised.
+    heeds the version, and the fingerprint of the base model if it is among ``bases``. One that is there with the
+    same artefact, specification and card is passed over, so that an interrupted export goes on. Errors of single
+    learnwares are reported, not raised.
 
     Raises:
         InvalidInput: ``target`` cannot be made.
@@ -53,7 +58,8 @@ def export(
         progress(done, total)
         name = _folder_name(row.learnware)
         try:
-            (report.written if _write(row, store, target / name) else report.unchanged).append(name)
+            written = _write(row, store, target / name, _record(row.learnware, bases))
+            (report.written if written else report.unchanged).append(name)
         except (InvalidInput, OSError) as error:
             report.refused.append((name, str(error)))
     progress(total, total)
@@ -70,7 +76,14 @@ def _folder_name(learnware: Learnware) -> str:
     return learnware.engine_name.replace("..", "._")
 
 
-def _write(row: Row, store: AdapterStore, place: Path) -> bool:
+def _record(learnware: Learnware, bases: BaseModels | None) -> bytes:
+    record = learnware.model_dump(mode="json")
+    if bases is not None and learnware.base_model in bases.names():
+        record[FINGERPRINT_FIELD] = bases.get(learnware.base_model).fingerprint
+    return json.dumps(record, indent=1).encode()
+
+
+def _write(row: Row, store: AdapterStore, place: Path, record: bytes) -> bool:
     """Writes one learnware's folder; False if it was there already."""
     artefact = store.path_of(row.learnware.id)
     card = row.learnware.model_dump_json(indent=1, include=set(Card.model_fields))
@@ -85,7 +98,7 @@ def _write(row: Row, store: AdapterStore, place: Path) -> bool:
         for file in artefact.iterdir():
             shutil.copyfile(file, hidden / file.name)
             _sync(hidden / file.name)
-        made[RECORD_FILE] = row.learnware.model_dump_json(indent=1).encode()
+        made[RECORD_FILE] = record
         for name, data in made.items():
             write_atomically(hidden / name, data)
         hidden.rename(place)

@@ -47,6 +47,18 @@ def hub_card(model: str, commit: str, file: Path) -> Card:
     )
 
 
+def stated_bases(file: Path) -> list[str]:
+    """Returns the base models that a model card names; none where there is no card.
+
+    Raises:
+        InvalidInput, TooLarge: see ``hub_card``.
+    """
+    if not file.exists():
+        return []
+    found = REGEX_YAML_BLOCK.search(read_file(file, MAX_MODEL_CARD_BYTES).decode("utf-8-sig", "replace"))
+    return _labels(read_yaml(found[2], f"front matter of {file}").get("base_model")) if found else []
+
+
 def _labels(value: object) -> list[str]:
     """The texts in a field that holds one or a list of them."""
     values = value if isinstance(value, list) else [value]

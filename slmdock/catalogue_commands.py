@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from catalogue import parse_card, parse_filter
-from indexer import BaseModels, cached_specification
+from indexer import BaseModels, KnownBase, cached_specification
 from indexer.indexer import TakenAs
 from serving.wire import RANKING
 from slmdock import output
@@ -206,7 +206,7 @@ def add_base(
 ) -> None:
     """Make a base model known to the dock."""
     base = _bases(context.obj).add(name, folder)
-    print(f"{base.name}: {len(base.modules)} linear modules, configuration {base.config_sha256[:12]}")
+    print(f"{base.name}: {len(base.modules)} linear modules, {_fingerprint(base)}")
 
 
 @base_app.command("list")
@@ -218,7 +218,12 @@ def list_bases(context: typer.Context, as_json: Json = False) -> None:
         output.print_json([base.model_dump(mode="json", exclude={"modules"}) for base in found])
         return
     for base in found:
-        print(f"{base.name}: {base.folder}")
+        print(f"{base.name}: {base.folder}; {_fingerprint(base)}")
+
+
+def _fingerprint(base: KnownBase) -> str:
+    parts = ", ".join(f"{part} {digest[:12]}" for part, digest in base.fingerprint.items())
+    return parts if base.weights_sha256 else f"{parts}; weights not known, add it again with its weights"
 
 
 def _bases(dock: Context) -> BaseModels:

@@ -32,7 +32,7 @@ def export(
         output.progress_bar("exporting", "learnwares") as progress,
     ):
         chosen = list({found.id: found for found in map(opened.learnware, names)}.values()) if names else None
-        report = export_all(opened.catalogue, opened.store, to, chosen, progress)
+        report = export_all(opened.catalogue, opened.store, to, chosen, progress, opened.bases)
     _print_report(report, to, as_json)
     if report.refused:
         raise typer.Exit(2)

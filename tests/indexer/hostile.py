@@ -1,6 +1,7 @@
 """The hostile submissions, by the part that is spoilt: how each is made, and a pattern of its refusal."""
 
 import gzip
+import json
 import os
 from pathlib import Path
 
@@ -208,6 +209,32 @@ CONFIGURATIONS: Table = {
         with_fields(base_model_name_or_path="x" * 2000), "at most 1000 characters",
     ),
 }  # fmt: skip
+BESIDE_ADAPTERS: Table = {
+    "a tokenizer of another model beside it": (
+        written("tokenizer.json", '{"model": {"vocab": {"a": 0}}}'), "another vocabulary than base model tiny",
+    ),
+    "a tokenizer that is no tokenizer beside it": (
+        written("tokenizer.json", "[]"), r"tokenizer\.json: no tokenizer that transformers saved",
+    ),
+    "a tokenizer nested deep beside it": (
+        written("tokenizer.json", nested(10**5)), r"no tokenizer that .* nested too deep",
+    ),
+    "a tokenizer of 65 MiB beside it": (
+        sparse("tokenizer.json", 65 * 2**20), r"tokenizer\.json: more than 67108864 bytes",
+    ),
+    "a pipe for a tokenizer beside it": (
+        replaced("tokenizer.json", os.mkfifo), r"tokenizer\.json: not a regular file",
+    ),
+    "a model card of aliases beside it": (
+        written("README.md", "---\na: &a [x, x]\nbase_model: [*a, *a]\n---\n"), r"README\.md: YAML with an alias",
+    ),
+    "a model card of 2 MiB beside it": (sparse("README.md", 2**21), r"README\.md: more than 1048576 bytes"),
+    "a record nested deep beside it": (written("record.json", nested(10**5)), r"record\.json: not JSON"),
+    "a record of another base model beside it": (
+        written("record.json", json.dumps({"base_fingerprint": {"weights": ESCAPES}})),
+        r"exported on another base model tiny-base than this dock's \(weights [0-9a-f]{12} != ",
+    ),
+}  # fmt: skip
 WHOLE_MODELS: Table = {
     "a billion layers further down": (
         with_fields(MODEL_CONFIG, model_type="gemma3", text_config={"num_hidden_layers": 10**8}),
@@ -376,7 +403,7 @@ ROWS: Table = {
 HOSTILE: tuple[Hostile, ...] = (
     *(
         Hostile(name, spoil, words, submit_parcel)
-        for table in (ADAPTER_FILES, CONFIGURATIONS, CARDS, SPECIFICATIONS)
+        for table in (ADAPTER_FILES, CONFIGURATIONS, BESIDE_ADAPTERS, CARDS, SPECIFICATIONS)
         for name, (spoil, words) in table.items()
     ),
     *(Hostile(name, spoil, words, submit_parcel, whole=True) for name, (spoil, words) in WHOLE_MODELS.items()),

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,38 @@ def test_another_model_under_a_known_name_is_refused(tmp_path: Path, base_folder
     other.mkdir()
     config = json.loads((base_folder / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
-    with pytest.raises(InvalidInput, match="already known with another configuration"):
+    with pytest.raises(
+        InvalidInput, match=r"another fingerprint \(config.json [0-9a-f]{12} != [0-9a-f]{12}\); a fine"
+    ):
         bases.add("one", other)
+
+
+def test_a_fine_tune_of_a_known_model_needs_a_name_of_its_own(tmp_path: Path, base_folder: Path) -> None:
+    bases = BaseModels(tmp_path / "bases.json")
+    known = bases.add("one", base_folder)
+    assert bases.add("one", Path(shutil.copytree(base_folder, tmp_path / "copy"))).fingerprint == known.fingerprint
+    tuned = tiny.build_base(tmp_path / "tuned", seed=8)
+    with pytest.raises(InvalidInput, match=r"another fingerprint \(weights [0-9a-f]{12} != [0-9a-f]{12}\)"):
+        bases.add("one", tuned)
+    assert bases.add("two", tuned).config_sha256 == bases.get("one").config_sha256
+
+
+def test_a_name_in_other_letters_is_refused(tmp_path: Path, base_folder: Path) -> None:
+    bases = BaseModels(tmp_path / "bases.json")
+    bases.add("some/Base", base_folder)
+    with pytest.raises(InvalidInput, match="'Some/base' differs from 'some/Base', which is known, by case alone"):
+        bases.add("Some/base", base_folder)
+
+
+def test_a_file_of_an_older_program_opens_and_is_completed(tmp_path: Path, base_folder: Path) -> None:
+    bases = BaseModels(tmp_path / "bases.json")
+    added = bases.add("one", base_folder)
+    (entry,) = json.loads((tmp_path / "bases.json").read_text())
+    del entry["tokenizer_sha256"], entry["weights_sha256"]
+    (tmp_path / "bases.json").write_text(json.dumps([entry]))
+    assert bases.get("one").fingerprint == {"config.json": added.config_sha256}
+    bases.add("one", base_folder)
+    assert bases.get("one") == added
 
 
 @pytest.mark.parametrize("name", ["auto", "Task", "a/../b", "", "x" * 201, "-x"])
