@@ -6,7 +6,7 @@ specification is made by whoever knows the feature map named in ``settings``.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar
 
@@ -325,6 +325,15 @@ class Catalogue(ABC):
     def versions(self, names: Sequence[str]) -> dict[str, int]:
         """Returns the highest version of each of those names that are there."""
 
+    @abstractmethod
+    def spellings(self, names: Sequence[str]) -> dict[str, set[str]]:
+        """Returns by their lower case the names that are there and differ from one of these in case at most."""
+
+    def other_spelling(self, name: str) -> str | None:
+        """Returns a name that is there and differs from this one in case alone, unless this one is there too."""
+        there = self.spellings([name]).get(name.lower(), set())
+        return None if name in there else min(there, default=None)
+
     def named(self, name: str) -> Learnware | None:
         """Returns the newest published learnware of that name."""
         if re.match(NAME_PATTERN, name) is None:
@@ -351,6 +360,14 @@ class Catalogue(ABC):
             raise InvalidInput(f"learnware {name}: record and specification have different digests")
         if entry.text_vector is not None:
             _check_vector(f"learnware {name}: text_vector", entry.text_vector, self.settings.text_dimension)
+
+
+def by_lower_case(names: Iterable[str]) -> dict[str, set[str]]:
+    """Returns names by their lower case."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        found.setdefault(name.lower(), set()).add(name)
+    return found
 
 
 def _check_vector(label: str, vector: Vector, length: int) -> None:

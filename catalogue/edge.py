@@ -21,7 +21,7 @@ from uuid import uuid4
 from qdrant_edge import SparseVector
 
 from catalogue.build import LEDGER, Build
-from catalogue.contract import BATCH, Catalogue, CatalogueSettings, Hit, Page, Status
+from catalogue.contract import BATCH, Catalogue, CatalogueSettings, Hit, Page, Status, by_lower_case
 from catalogue.edge_folder import INDEX, State, prepare, require_space, size_of, take, write_state
 from catalogue.edge_index import EdgeIndex, engine_errors
 from catalogue.filters import EVERYTHING, Filter
@@ -244,6 +244,10 @@ class EdgeCatalogue(Catalogue):
             for item in self._ledger.named(names):
                 found[item.name] = max(item.version, found.get(item.name, 0))
             return found
+
+    def spellings(self, names: Sequence[str]) -> dict[str, set[str]]:
+        with engine_errors("read"):
+            return by_lower_case(self._ledger.spellings(names))
 
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
         with engine_errors("list"):

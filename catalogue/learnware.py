@@ -119,6 +119,13 @@ def short(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
+def other_case(name: str, there: str) -> str:
+    """Returns the complaint about a name that differs from one that is there in case alone."""
+    return (
+        f"field 'name': {name!r} differs from {there!r}, which is there, in case alone; use that, or another name"
+    )
+
+
 def is_id(text: str) -> bool:
     """Tells whether ``text`` has the form of a learnware id."""
     return re.fullmatch(ID_PATTERN, text) is not None

@@ -59,6 +59,7 @@ class Ledger:
         self._uri = f"{file.absolute().as_uri()}?mode=rw"
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
+        self._folded = False
         self._writing = threading.Lock()
         self._ask("SELECT last FROM counter")
 
@@ -136,6 +137,15 @@ class Ledger:
     def named(self, names: Sequence[str]) -> list[Learnware]:
         """Returns the records of these names, all versions."""
         return [read_json(text) for _, text in self._select("record", "name", names)]
+
+    def spellings(self, names: Sequence[str]) -> set[str]:
+        """Returns the names of rows that differ from one of these in the case of ASCII letters at most."""
+        if not self._folded:
+            # Made here and not with the tables, which are a snapshot's too, and those of older ledgers.
+            with self._writing, self._connection() as write:
+                write.execute("CREATE INDEX IF NOT EXISTS spellings ON learnware (name COLLATE NOCASE)")
+            self._folded = True
+        return {name for _, name in self._select("name", "name COLLATE NOCASE", names)}
 
     def changes(self, after: int, limit: int) -> list[Change]:
         """Returns up to ``limit`` changes with numbers over ``after``, in order."""

@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from catalogue.address import KEY_VARIABLE, ServerAddress, Sharding
-from catalogue.contract import BATCH, Catalogue, CatalogueSettings, Hit, Page, Status
+from catalogue.contract import BATCH, MAX_LIMIT, Catalogue, CatalogueSettings, Hit, Page, Status, by_lower_case
 from catalogue.filters import EVERYTHING, Filter, Match
 from catalogue.keywords import Keywords
 from catalogue.learnware import Learnware
@@ -36,12 +36,12 @@ from catalogue.schema import (
     require_keyword_field,
 )
 from catalogue.server_collection import Collections, InUse
-from catalogue.server_point import FILE_KEY, to_filter, to_point, to_row
+from catalogue.server_point import BESIDE_RECORD, SPELLING_KEY, to_filter, to_point, to_row
 from catalogue.vectors import vectors_of
 from specification import Progress, ReducedSet, no_progress
 from specification.errors import CatalogueError
 
-RECORD_ONLY = models.PayloadSelectorExclude(exclude=[FILE_KEY])
+RECORD_ONLY = models.PayloadSelectorExclude(exclude=list(BESIDE_RECORD))
 MAX_NAMES = 1000
 Answer = TypeVar("Answer")
 
@@ -245,6 +245,19 @@ class ServerCatalogue(Catalogue):
                 for item in self.everything(Filter(conditions=(Match(field="name", values=part),))):
                     found[item.name] = max(item.version, found.get(item.name, 0))
         return found
+
+    def spellings(self, names: Sequence[str]) -> dict[str, set[str]]:
+        """See ``Catalogue.spellings``. Points that a program before this one wrote are seen from a rebuild on."""
+        found: dict[str, set[str]] = {}
+        for start in range(0, len(names), MAX_NAMES):
+            part = [name.lower() for name in names[start : start + MAX_NAMES]]
+            match = models.FieldCondition(key=SPELLING_KEY, match=models.MatchAny(any=part))
+            found |= by_lower_case(self._ask("read", partial(self._names, models.Filter(must=[match]))))
+        return found
+
+    def _names(self, where: models.Filter, index: InUse) -> list[str]:
+        found = self._client.facet(index.collection, "name", where, limit=MAX_LIMIT, exact=True)
+        return [str(hit.value) for hit in found.hits]
 
     def scroll(self, where: Filter = EVERYTHING, limit: int = 100, after: str | None = None) -> Page:
         records, _ = self._ask(

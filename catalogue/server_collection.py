@@ -26,6 +26,7 @@ from catalogue.schema import (
     SPECIFICATION_VECTOR,
     TEXT_VECTOR,
 )
+from catalogue.server_point import SPELLING_KEY
 from specification.errors import CatalogueError, CatalogueFormat, NotFound
 
 METADATA_KEY = "slmdock"
@@ -163,7 +164,7 @@ class Collections:
 
     def _make_indexes(self, collection: str) -> None:
         """Every writer makes them, since a crash may have come between the collection and its indexes."""
-        for name in INDEXED_FIELDS:
+        for name in (*INDEXED_FIELDS, SPELLING_KEY):
             self._client.create_payload_index(collection, name, _field_index(name))
 
     def _target(self) -> str | None:

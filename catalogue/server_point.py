@@ -24,12 +24,16 @@ from catalogue.schema import (
 from catalogue.vectors import Vectors
 
 FILE_KEY = "specification_file"
+SPELLING_KEY = "name_lower_case"
+BESIDE_RECORD = (FILE_KEY, SPELLING_KEY)
+"""What a point's payload holds beside the record."""
 
 
 def to_point(row: Row, vectors: Vectors) -> models.PointStruct:
     """Returns a row as a point."""
     keywords = document_keywords(description_of(row.learnware))
     payload = row.learnware.model_dump(mode="json")
+    payload[SPELLING_KEY] = row.learnware.name.lower()
     payload[FILE_KEY] = base64.b64encode(row.file).decode()
     named: dict[str, models.Vector] = {
         SPECIFICATION_VECTOR: vectors.specification.tolist(),
@@ -47,6 +51,7 @@ def to_row(record: models.Record) -> Row:
     """Returns the row of a point that was read with its payload."""
     payload = dict(record.payload or {})
     file = base64.b64decode(payload.pop(FILE_KEY, ""))
+    payload.pop(SPELLING_KEY, None)
     vectors = record.vector if isinstance(record.vector, dict) else {}
     text = vectors.get(TEXT_VECTOR)
     return Row(read_record(payload), file, None if text is None else np.array(text, dtype=np.float32))

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import unicodedata
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,8 @@ def list_folder(folder: Path) -> set[str]:
     """Returns the names in a folder.
 
     Raises:
-        InvalidAdapter: no such folder, a link in it, or a name with dots that could lead out of it, or that a
-            terminal would obey.
+        InvalidAdapter: no such folder, a link in it, a name with dots that could lead out of it, or that a
+            terminal would obey, or two that another system takes for one.
         TooLarge: more than MAX_FILES files.
     """
     try:
@@ -45,7 +47,19 @@ def list_folder(folder: Path) -> set[str]:
             raise InvalidAdapter(f"{entry}: a symbolic link; copy the file itself into the folder")
         if ".." in entry.name:
             raise InvalidAdapter(f"{entry}: a name with '..'; rename the file")
+    _require_distinct(folder, names)
     return set(names)
+
+
+def _require_distinct(folder: Path, names: Sequence[str]) -> None:
+    """Raises InvalidAdapter for names that differ only in case or Unicode form."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if other != name:
+            raise InvalidAdapter(
+                f"{folder}: {other!r} and {name!r} differ only in case or Unicode form; remove one of them"
+            )
 
 
 def without_weights(folder: Path, names: set[str], wanted: str) -> InvalidAdapter:

@@ -13,7 +13,7 @@ from catalogue import (
     State,
     description_of,
 )
-from catalogue.learnware import WHOLE_MODEL, is_id
+from catalogue.learnware import WHOLE_MODEL, is_id, other_case
 from indexer.adapter import read_adapter
 from indexer.base_models import BaseModels
 from indexer.history import Change, as_reason, system_user
@@ -65,7 +65,7 @@ class Indexer(LifeCycle):
         Raises:
             InvalidAdapter, TooLarge: the folder fails a check.
             Incomparable: the specification was made by another encoder than the catalogue's.
-            InvalidInput: the card's name is a base model's.
+            InvalidInput: the card's name is a base model's, or differs from a known one in case alone.
         """
         who = system_user() if who is None else who
         try:
@@ -110,8 +110,10 @@ class Indexer(LifeCycle):
 
     def _check(self, specification: Specification, card: Card) -> None:
         self.catalogue.settings.encoder.require(specification.section.encoder)
-        if card.name in self.bases.names():
+        if card.name.lower() in map(str.lower, self.bases.names()):
             raise InvalidInput(f"learnware card: field 'name': {card.name!r} is the name of a base model")
+        if other := self.catalogue.other_spelling(card.name):
+            raise InvalidInput(f"learnware card: {other_case(card.name, other)}")
 
     def _stored(self, folder: Path) -> Artefact:
         # The artefact first, and never taken back: without its point it is invisible and harmless, while a

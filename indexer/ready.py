@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from catalogue import Card, Catalogue, Learnware, description_of, is_id
 from catalogue.labels import MAX_NUMBER
-from catalogue.learnware import describe
+from catalogue.learnware import describe, other_case
 from catalogue.row import Row
 from indexer.manifest import BATCH_ROWS, FIELDS, REQUIRED, Item, Manifest, ReadyRow, Refusal, open_manifest
 from indexer.store import AdapterStore
@@ -107,7 +107,7 @@ class ReadyCheck:
             record = Learnware.model_validate({"version": 1, "created": int(time.time())} | fields | said)
         except ValidationError as error:
             raise InvalidInput(f"learnware record: {describe(error)}") from None
-        if record.name in self.bases:
+        if record.name.lower() in map(str.lower, self.bases):
             raise InvalidInput(f"learnware record: field 'name': {record.name!r} is the name of a base model")
         return record
 
@@ -181,6 +181,7 @@ class ReadyIngest:
                 passed.append((row, self.check.record(row.fields, said)))
             except InvalidInput as error:
                 refused.append(Refusal(row.number, str(error)))
+        passed = self._spelt(passed, refused)
         self._write(passed, report)
         for number, reason in sorted(refused):
             report.refused += 1
@@ -189,6 +190,19 @@ class ReadyIngest:
             if self.on_refusal is not None:
                 self.on_refusal(manifest.name, number, reason)
         progress(pending.end, manifest.total)
+
+    def _spelt(
+        self, passed: Sequence[tuple[ReadyRow, Learnware]], refused: list[Refusal]
+    ) -> list[tuple[ReadyRow, Learnware]]:
+        """Returns the rows whose names differ from known ones, and from each other, in more than case."""
+        known, kept = self.catalogue.spellings([made.name for _, made in passed]), []
+        for read, made in passed:
+            there = known.setdefault(made.name.lower(), {made.name})
+            if made.name in there:
+                kept.append((read, made))
+            else:
+                refused.append(Refusal(read.number, f"learnware record: {other_case(made.name, min(there))}"))
+        return kept
 
     def _write(self, passed: Sequence[tuple[ReadyRow, Learnware]], report: ReadyReport) -> None:
         """Completes records by what the catalogue knows, now that the batches before are in it, and loads them."""

@@ -58,6 +58,11 @@ class FakeQdrant:
             return 200, True
         if path.endswith("/exists"):
             return 200, {"exists": name in self.aliases}
+        if path.endswith("/facet"):
+            (wanted,) = (match["match"]["any"] for match in body["filter"]["must"])
+            payloads = [point["payload"] for point in self.points.values()]
+            names = {payload["name"] for payload in payloads if payload["name_lower_case"] in wanted}
+            return 200, {"hits": [{"value": name, "count": 1} for name in sorted(names)]}
         if path.endswith("/points/scroll"):
             (names,) = (match["match"]["any"] for match in body["filter"]["must"] if match["key"] == "name")
             ids = [id for id, point in self.points.items() if point["payload"]["name"] in names]

@@ -250,6 +250,21 @@ def test_versions(catalogue: Catalogue, make_entry: MakeEntry) -> None:
     assert catalogue.versions([]) == {}
 
 
+def test_spellings(catalogue: Catalogue, make_entry: MakeEntry) -> None:
+    names = ["Finance", "finance", "fin-ance", "LAW", "LAW"]
+    catalogue.upsert([make_entry(seed, name=name, version=1 + seed) for seed, name in enumerate(names)])
+    assert catalogue.spellings(["FINANCE", "law", "nobody"]) == {"finance": {"Finance", "finance"}, "law": {"LAW"}}
+    assert catalogue.spellings([]) == {}
+    assert catalogue.spellings(["x"] * 1001 + ["Law"]) == {"law": {"LAW"}}
+    assert [catalogue.other_spelling(name) for name in ("law", "LAW", "finance", "FINANCE", "laws")] == [
+        "LAW", None, None, "Finance", None,
+    ]  # fmt: skip
+    catalogue.delete([make_entry(0).learnware.id])
+    assert catalogue.other_spelling("FINANCE") == "finance"
+    (row,) = catalogue.fetch([make_entry(1).learnware.id])
+    assert row.learnware.name == "finance"
+
+
 def test_text_search_fuses_keywords_and_vectors(catalogue: Catalogue, make_entry: MakeEntry) -> None:
     texts = ["Sentiment of finance headlines", "Triage of patients", "Adding two numbers", "Risk of a loan"]
     catalogue.upsert([make_entry(seed, description=text) for seed, text in enumerate(texts)])

@@ -4,13 +4,17 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from catalogue import CatalogueSettings, EdgeCatalogue, Entry
+from catalogue.build import LEDGER
+from catalogue.transfer import restore, snapshot
 from specification.errors import CatalogueError, CatalogueFormat, CatalogueLocked, Incomparable, NotFound
 
 MakeEntry = Callable[..., Entry]
@@ -35,6 +39,28 @@ def test_a_second_opener_is_told_who_holds_the_folder_and_harms_nothing(
         catalogue.upsert([make_entry(2)])
         assert catalogue.count() == 2
     EdgeCatalogue.open(tmp_path, settings).close()
+
+
+def test_spellings_are_looked_up_in_an_index_that_no_snapshot_has(
+    tmp_path: Path, settings: CatalogueSettings, make_entry: MakeEntry
+) -> None:
+    """Also of a ledger that an older program made, which has none."""
+    query = "SELECT name COLLATE NOCASE, name FROM learnware WHERE name COLLATE NOCASE IN ('a', 'b')"
+
+    def plans() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "catalogue" / LEDGER)) as ledger:
+            return [plan for *_, plan in ledger.execute(f"EXPLAIN QUERY PLAN {query}")]
+
+    with EdgeCatalogue.open(tmp_path / "catalogue", settings) as catalogue:
+        catalogue.upsert([make_entry(1, name="Law")])
+        assert not any("spellings" in plan for plan in plans())
+        for _ in range(2):
+            assert catalogue.spellings(["law"]) == {"law": {"Law"}}
+            assert [plan.partition("USING ")[2] for plan in plans()] == ["COVERING INDEX spellings (name=?)"]
+        snapshot(catalogue, tmp_path / "snapshot")
+    with EdgeCatalogue.open(tmp_path / "other", settings) as other:
+        assert restore(tmp_path / "snapshot", other).loaded == 1
+        assert other.other_spelling("LAW") == "Law"
 
 
 def test_another_format_version_is_refused_and_left_alone(tmp_path: Path, settings: CatalogueSettings) -> None:

@@ -133,6 +133,12 @@ ADAPTER_FILES: Table = {
     "a file name with terminal escapes": (written(ESCAPES, ""), r"'\\x1b\[2J.*control characters"),
     "a file name that is no text": (written("\udcff.bin", ""), r"'\\udcff\.bin' is a name with control"),
     "a file name with dots": (written("..%2f..%2fetc", ""), r"\.\.%2f\.\.%2fetc: a name with '\.\.'"),
+    "a file name in other letters": (
+        written(CONFIG.title(), "{}"), r"'Adapter_Config\.Json' and 'adapter_config\.json' differ only in case",
+    ),
+    "a file name in other letters of the same look": (
+        written("\uff41dapter_config.json", "{}"), r"'adapter_config\.json' and .* differ only in case or Unicode",
+    ),
     "a folder above": (in_folder("../submitted/.."), r"a name with '\.\.'"),
     "a folder with a null byte": (in_folder("a\0b"), "no such folder"),
     "a folder with a name too long": (in_folder("x" * 300), "File name too long"),
@@ -292,6 +298,11 @@ CARDS: Table = {
     "a name that ends in a line break": (with_card(name="harmless\n"), r"field 'name'.*got 'harmless\\n'"),
     "a name that looks alike": (with_card(name="h\u0430rmless"), "field 'name'.*got 'h\u0430rmless'"),
     "a name that routes": (with_card(name="AUTO"), "'AUTO' is reserved"),
+    "a name in another Unicode form": (with_card(name="re\u0301sume\u0301"), r"field 'name'.*got 're\u0301sume"),
+    "a name of full width": (with_card(name="\uff46inance"), "field 'name'.*got '\uff46inance'"),
+    "a name of a base model in other letters": (
+        with_card(name=BASE_NAME.upper()), "'TINY-BASE' is the name of a base model",
+    ),
     "a name of a base model": (with_card(name=BASE_NAME), "'tiny-base' is the name of a base model"),
     "a description of 1 MB": (with_card(description="x" * 10**6), "'description'.*at most 4000 characters"),
     "100 000 unknown fields": (

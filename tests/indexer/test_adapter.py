@@ -97,6 +97,15 @@ def dots(folder: Path) -> None:
     (folder / "..adapter_model.safetensors").write_text("")
 
 
+def other_case_of_a_file(folder: Path) -> None:
+    (folder / CONFIG.upper()).write_text("")
+
+
+def other_form_of_a_file(folder: Path) -> None:
+    (folder / "r\u00e9sum\u00e9").write_text("")
+    (folder / "re\u0301sume\u0301").write_text("")
+
+
 def truncate(folder: Path) -> None:
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
@@ -139,6 +148,8 @@ VARIANTS: dict[str, object] = {
         (no_config, r"no adapter_config\.json"),
         (link, "symbolic link"),
         (dots, r"a name with '\.\.'"),
+        (other_case_of_a_file, r"'ADAPTER_CONFIG\.JSON' and 'adapter_config\.json' differ only in case or"),
+        (other_form_of_a_file, "'re\u0301sume\u0301' and 'r\u00e9sum\u00e9' differ only in case or Unicode form"),
         (truncate, "not a readable safetensors file"),
         (not_json, "not JSON"),
         (a_list, "a JSON list, expected an object"),

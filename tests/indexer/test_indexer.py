@@ -44,6 +44,31 @@ def test_the_same_adapter_twice_is_one_learnware_with_the_new_specification(
     assert indexer.submit(adapter, specifications[1], Card(name="wheat")) == again
 
 
+def test_a_name_that_differs_in_case_alone_is_refused_with_the_one_that_is_there(
+    indexer: Indexer, adapters: list[Path], specifications: list[Specification]
+) -> None:
+    learnware = indexer.submit(adapters[0], specifications[0], Card(name="Wheat"))
+    for folder in adapters[:2]:
+        with pytest.raises(InvalidInput, match="'wheat' differs from 'Wheat', which is there, in case alone; use"):
+            indexer.submit(folder, specifications[0], Card(name="wheat"))
+    assert list(indexer.store.ids()) == [learnware.id]
+    assert indexer.submit(adapters[1], specifications[0], Card(name="Wheat")).version == 2
+    assert indexer.submit(adapters[2], specifications[0], Card(name="wheat-2")).version == 1
+    with pytest.raises(InvalidInput, match=f"'{tiny.BASE_NAME.title()}' is the name of a base model"):
+        indexer.submit(adapters[2], specifications[0], Card(name=tiny.BASE_NAME.title()))
+
+
+def test_names_that_were_there_before_such_were_refused_go_on(
+    indexer: Indexer, adapters: list[Path], specifications: list[Specification]
+) -> None:
+    first = indexer.submit(adapters[0], specifications[0], Card(name="wheat"))
+    second = indexer.submit(adapters[1], specifications[0], Card(name="rye"))
+    (row,) = indexer.catalogue.fetch([second.id])
+    indexer.catalogue.load([Row(row.learnware.model_copy(update={"name": "Wheat"}), row.file, row.text_vector)])
+    assert indexer.submit(adapters[0], specifications[1], Card(name="wheat")).id == first.id
+    assert indexer.submit(adapters[2], specifications[1], Card(name="Wheat")).version == 2
+
+
 def test_another_adapter_of_the_same_name_is_the_next_version(
     indexer: Indexer, adapters: list[Path], specifications: list[Specification]
 ) -> None:

@@ -96,6 +96,22 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "BATCH_ROWS", 10)
 
 
+def test_a_row_whose_name_differs_in_case_alone_is_refused(
+    take: Callable[..., ReadyReport], catalogue: EdgeCatalogue
+) -> None:
+    first = take(row(0) | {"name": "Law"})
+    assert counts(first) == (1, 0, 0, 0)
+    rows = [row(0) | {"name": "Law"}, row(1) | {"name": "LAW"}, row(2) | {"name": "tax"}, row(3) | {"name": "Tax"}]
+    report = take(*rows, row(4) | {"name": "tax"}, row(5) | {"name": BASE.upper()})
+    assert counts(report) == (2, 0, 1, 3)
+    assert [reason for _, reason in report.reasons] == [
+        f"learnware record: field 'name': {name!r} differs from {there!r}, which is there, in case alone; "
+        "use that, or another name"
+        for name, there in (("LAW", "Law"), ("Tax", "tax"))
+    ] + [f"learnware record: field 'name': {BASE.upper()!r} is the name of a base model"]
+    assert [record_of(catalogue, number).reference for number in (0, 2, 4)] == ["Law@1", "tax@1", "tax@2"]
+
+
 @pytest.mark.usefixtures("small_batches")
 def test_a_manifest_goes_in_through_processes_in_its_order(tmp_path: Path, catalogue: EdgeCatalogue) -> None:
     rows = [row(number) for number in range(45)]
