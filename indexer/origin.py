@@ -30,6 +30,15 @@ def check_origin(folder: Path, base: KnownBase, bases: BaseModels) -> None:
     _check_record(folder / RECORD_FILE, base)
 
 
+def stated_fingerprint(folder: Path) -> dict[str, str]:
+    """Returns the parts of a base model's fingerprint that a folder states: by a record, or by a tokenizer.
+
+    Raises:
+        InvalidInput, TooLarge: see ``check_origin``.
+    """
+    return _recorded(folder / RECORD_FILE) | vocabulary_digests(folder)
+
+
 def _check_tokenizer(folder: Path, base: KnownBase) -> None:
     found = vocabulary_digests(folder, base.tokenizer_sha256)
     if another := differences(found, base.tokenizer_sha256):
@@ -51,16 +60,20 @@ def _check_model_card(file: Path, base: KnownBase, bases: BaseModels) -> None:
         )
 
 
-def _check_record(file: Path, base: KnownBase) -> None:
+def _recorded(file: Path) -> dict[str, str]:
     if not file.exists():
-        return
+        return {}
     stated = read_object(file, MAX_MANIFEST_LINE).get(FINGERPRINT_FIELD, {})
     if not isinstance(stated, dict) or not all(isinstance(digest, str) for digest in stated.values()):
         raise InvalidAdapter(
             f"{file}: field '{FINGERPRINT_FIELD}' does not map parts to digests; remove the field"
         )
-    if another := differences(base.fingerprint, stated):
+    return stated
+
+
+def _check_record(file: Path, base: KnownBase) -> None:
+    if another := differences(base.fingerprint, _recorded(file)):
         raise InvalidAdapter(
-            f"{file}: the learnware was exported on another base model {base.name} than this dock's ({another}); "
-            "add that one under a name of its own, and name it in adapter_config.json"
+            f"{file}: the adapter stood on another base model {base.name} than this dock's ({another}); add "
+            "that one under a name of its own, and name it in adapter_config.json"
         )

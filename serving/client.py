@@ -3,6 +3,7 @@
 The command line uses it while another process holds the catalogue's folder.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal, State
 from indexer import Change
 from indexer.adapter import check_folder
 from indexer.indexer import TakenAs
+from indexer.origin import FINGERPRINT_FIELD, stated_fingerprint
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE, AdapterStore
 from indexer.whole_model import is_whole_model, take_in
 from retriever import Ranking
@@ -118,7 +120,8 @@ class DockClient:
     def submit(
         self, folder: Path, specification: Specification, card: Card, state: TakenAs = "published"
     ) -> Learnware:
-        """See ``Indexer.submit``; sends an adapter's two files, or a whole model's id once it lies in the store.
+        """See ``Indexer.submit``; sends an adapter's two files and what is stated beside them of its base model's
+        fingerprint, or a whole model's id once it lies in the store.
 
         Raises:
             InvalidInput: a whole model, and this process does not know the dock's store.
@@ -129,6 +132,8 @@ class DockClient:
             form["whole_model"] = self._stored(folder)
             return self._request("POST", "/learnwares", read, files=form, params=asked)
         check_folder(folder)
+        if stated := stated_fingerprint(folder):
+            form["record"] = json.dumps({FINGERPRINT_FIELD: stated})
         with ExitStack() as files:
             for name, file in (("adapter_config", CONFIG_FILE), ("adapter_model", WEIGHTS_FILE)):
                 form[name] = files.enter_context((folder / file).open("rb"))

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from catalogue import Card, Learnware, Page, find_learnware, parse_card, parse_filter
 from catalogue.contract import MAX_LIMIT
 from catalogue.learnware import describe
+from indexer.bulk import RECORD_FILE
 from indexer.indexer import TakenAs
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from retriever import Decision, Mixture, Ranking
@@ -84,14 +85,15 @@ def get_specification(parts: Parts, reference: str) -> Response:
         ["card"],
         ["specification"],
         ["whole_model"],
-        ["adapter_config", "adapter_model"],
+        ["adapter_config", "adapter_model", "record"],
         "The card as JSON, the specification, and an adapter's files or the id of a whole model in the store.",
     ),
 )
 async def submit_learnware(request: Request, parts: Parts, who: Who, state: TakenAs = "published") -> Learnware:
     """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``.
 
-    With the state ``checked`` it is held back until it is published.
+    With the state ``checked`` it is held back until it is published. ``record`` (JSON), such as lies beside an
+    exported adapter, may state the fingerprint of the base model that the adapter stood on.
 
     In place of an adapter's two files, ``whole_model`` names a whole model by its id; whoever keeps the dock's
     store has put it there ('slmdock submit').
@@ -107,6 +109,8 @@ async def submit_learnware(request: Request, parts: Parts, who: Who, state: Take
                 return await run_in_threadpool(parts.indexer.adopt, id, specification, card, state, who)
         with tempfile.TemporaryDirectory(prefix="slmdock-upload-") as folder:
             await run_in_threadpool(_save, form, Path(folder))
+            if "record" in form:
+                (Path(folder) / RECORD_FILE).write_bytes(await _part(form, "record", MAX_CARD_BYTES))
             async with parts.writing:
                 submitted = specification, card, state, who
                 return await run_in_threadpool(_submit, parts, Path(folder), submitted)
@@ -235,7 +239,7 @@ async def _read_form(request: Request) -> FormData:
     """
     bounded = limited(request, MAX_UPLOAD_BYTES)
     try:
-        return await bounded.form(max_files=4, max_fields=4, max_part_size=MAX_CARD_BYTES)
+        return await bounded.form(max_files=5, max_fields=5, max_part_size=MAX_CARD_BYTES)
     except HTTPException as error:
         # Starlette answers 400 to every fault of a form and tells them apart by its words alone.
         if "exceeded maximum size" in error.detail:

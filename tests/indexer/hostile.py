@@ -238,7 +238,7 @@ BESIDE_ADAPTERS: Table = {
     "a record nested deep beside it": (written("record.json", nested(10**5)), r"record\.json: not JSON"),
     "a record of another base model beside it": (
         written("record.json", json.dumps({"base_fingerprint": {"weights": ESCAPES}})),
-        r"exported on another base model tiny-base than this dock's \(weights [0-9a-f]{12} != ",
+        r"stood on another base model tiny-base than this dock's \(weights [0-9a-f]{12} != ",
     ),
 }  # fmt: skip
 WHOLE_MODELS: Table = {

@@ -1,5 +1,7 @@
 """The gateway over a real socket, spoken to by the dock's own client: the same answers as from inside."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -62,6 +64,23 @@ def test_submits(writer: DockClient, empty_dock: TinyDock, adapters: dict[str, P
     assert {file.name for file in kept.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
     assert writer.submit(adapters["law"], sketch("law"), Card(name="law", tags=("a", "ü"))) == learnware
     assert writer.register_task(sketch("law")).learnware == learnware.id
+
+
+def test_what_lies_beside_an_adapter_is_held_against_the_dock_s_base(
+    writer: DockClient, empty_dock: TinyDock, adapters: dict[str, Path], sketch: Sketch, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(adapters["law"], tmp_path / "law-adapter"))
+    shutil.copy(empty_dock.base / "tokenizer.json", folder)
+    fingerprint = empty_dock.indexer.bases.get("tiny-base").fingerprint
+    (folder / "record.json").write_text(json.dumps({"base_fingerprint": fingerprint}))
+    assert writer.submit(folder, sketch("law"), Card(name="law")).name == "law"
+    (folder / "record.json").write_text(json.dumps({"base_fingerprint": {"weights": "0" * 64}}))
+    with pytest.raises(InvalidAdapter, match=r"^record\.json: .*another base model tiny-base than .* \(weights"):
+        writer.submit(folder, sketch("law"), Card(name="law"))
+    (folder / "record.json").unlink()
+    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
+    with pytest.raises(InvalidAdapter, match=r"another base model tiny-base than this dock's \(tokenizer\.json"):
+        writer.submit(folder, sketch("law"), Card(name="law"))
 
 
 def test_task_that_nothing_fits(writer: DockClient, sketch: Sketch) -> None:

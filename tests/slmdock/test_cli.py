@@ -274,6 +274,18 @@ def test_other_mistakes_are_named(cli: CommandLine) -> None:
     assert "does not answer" in cli.fails("--url", "http://127.0.0.1:9", "list")
 
 
+def test_base_models_are_listed_with_their_fingerprints(cli: CommandLine) -> None:
+    (base,) = json.loads(cli("base", "list", "--json").stdout)
+    assert len(base["weights_sha256"]) == 64
+    known = {"config.json": base["config_sha256"], **base["tokenizer_sha256"], "weights": base["weights_sha256"]}
+    parts = ", ".join(f"{part} {digest[:12]}" for part, digest in known.items())
+    assert cli("base", "list").stdout == f"{tiny.BASE_NAME}: {base['folder']}; {parts}\n"
+    (cli.home / "bare").mkdir()
+    (cli.home / "bare" / "config.json").write_bytes((cli.home / "base" / "config.json").read_bytes())
+    added = cli("--dock", "other-dock", "base", "add", "bare", "bare").stdout
+    assert added.endswith("; weights not known, add it again with its weights\n")
+
+
 def test_odd_inputs_are_named(cli: CommandLine) -> None:
     adapter = cli.home / "adapter-farming"
     assert "'zzz' is no learnware id" in cli.fails("list", "--after", "zzz")
