@@ -97,4 +97,5 @@ def _record(name: str, specification: Specification, quality: Sequence[Signal]) 
         created=0,
         specification_digest=specification.digest,
         quality=tuple(quality),
+        origin=specification.origin,
     )

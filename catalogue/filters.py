@@ -8,6 +8,7 @@ from specification.errors import InvalidInput
 
 KEYWORD_FIELDS = (
     "name", "domain", "task_type", "base_model", "licence", "languages", "tags", "status", "owner",
+    "origin",
 )  # fmt: skip
 NUMBER_FIELDS = ("version", "rank", "adapter_bytes", "sample_size", "created")
 OPERATORS = (">=", "<=", "=")
@@ -18,7 +19,9 @@ class Match(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    field: Literal["name", "domain", "task_type", "base_model", "licence", "languages", "tags", "status", "owner"]
+    field: Literal[
+        "name", "domain", "task_type", "base_model", "licence", "languages", "tags", "status", "owner", "origin"
+    ]
     values: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
 
 

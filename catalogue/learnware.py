@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from catalogue.labels import ID_PATTERN, MAX_NUMBER, Label, Labels, printable
 from catalogue.quality import Signals
+from specification import Origin
 from specification.errors import InvalidInput
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
@@ -53,7 +54,7 @@ class Learnware(Card):
     A whole model has the base model ``none`` and the rank 0; ``adapter_bytes`` is then the size of its files.
     ``rank``, ``adapter_bytes`` (bytes), ``sample_size`` (texts behind the specification) and ``created``
     (Unix seconds) are the numbers that filters can compare. ``quality`` is what is known of how good it is,
-    ``privacy`` what its specification promises.
+    ``privacy`` what its specification promises, ``origin`` what that was made of.
     """
 
     id: Annotated[str, Field(pattern=ID_PATTERN)]
@@ -67,6 +68,7 @@ class Learnware(Card):
     specification_digest: Annotated[str, Field(pattern=ID_PATTERN)]
     quality: Signals = ()
     privacy: Label = "none"
+    origin: Origin = "examples"
 
     @model_validator(mode="after")
     def _rank_of_an_adapter(self) -> Self:

@@ -164,6 +164,7 @@ class Indexer(LifeCycle):
             specification_digest=specification.digest,
             quality=known.quality if known else (),
             privacy=str(specification.privacy),
+            origin=specification.origin,
         )
 
     def _next_version(self, name: str) -> int:

@@ -92,6 +92,7 @@ class ReadyCheck:
             "sample_size": specification.sample_size,
             "specification_digest": specification.digest,
             "privacy": str(specification.privacy),
+            "origin": specification.origin,
         }
 
     def record(self, fields: dict[str, Any], said: Said) -> Learnware:

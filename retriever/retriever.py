@@ -356,17 +356,25 @@ def decide(best: Ranked, nearest: Ranked, threshold: float) -> Decision:
 
     So distance decides whether the catalogue has something for the task, and the ranking what.
     """
-    name, note = best.learnware.name, _quality_note(best, nearest)
+    name, rough = best.learnware.name, _origin_note(nearest)
     rarity = f"{nearest.p_value:.2%} of {nearest.learnware.name}'s genuine tasks are as far from it"
     if nearest.p_value < threshold:
-        reason = f"none fits: the nearest has fit {nearest.fit:.3f}; {rarity}, less than {threshold:.2%}"
+        reason = f"none fits: the nearest has fit {nearest.fit:.3f}; {rarity}, less than {threshold:.2%}{rough}"
         return Decision(None, nearest.fit, nearest.p_value, threshold, reason)
+    note = rough + _quality_note(best, nearest)
     reason = f"{name} has fit {best.fit:.3f}; {rarity}, not less than {threshold:.2%}{note}"
     return Decision(best.learnware, best.fit, nearest.p_value, threshold, reason)
 
 
 def _nothing(threshold: float) -> Decision:
     return Decision(None, 0.0, 0.0, threshold, "none fits: no published learnware passes the filter")
+
+
+def _origin_note(nearest: Ranked) -> str:
+    """Warns people of a p-value that no example of the learnware's task stands behind."""
+    if nearest.learnware.origin == "examples":
+        return ""
+    return f"; a rough share, since {nearest.learnware.name}'s specification is {nearest.learnware.origin}"
 
 
 def _quality_note(best: Ranked, nearest: Ranked) -> str:

@@ -126,10 +126,15 @@ def ranking_table(ranking: Ranking) -> Table:
         distance = "-" if isnan(item.mmd) else f"{item.mmd:.3f}"
         expected = "-" if item.expected is None else f"{item.expected:+.2f}"
         table.add_row(
-            str(place), Text(item.learnware.name), f"{item.fit:.3f}", f"{item.p_value:.3f}", distance, expected,
+            str(place), Text(_name(item.learnware)), f"{item.fit:.3f}", f"{item.p_value:.3f}", distance, expected,
             Text(item.learnware.domain), Text(item.learnware.description),
         )  # fmt: skip
     return table
+
+
+def _name(learnware: Learnware) -> str:
+    """Its name, marked where its specification was not made of examples."""
+    return learnware.name if learnware.origin == "examples" else f"{learnware.name} ({learnware.origin})"
 
 
 def decision_line(ranking: Ranking) -> str:
@@ -224,7 +229,8 @@ def ready_json(report: ReadyReport, indexing: float) -> dict[str, object]:
 def specification_line(specification: Specification) -> str:
     """What a specification says of itself, in words."""
     section, privacy = specification.section, specification.privacy
-    head = f"{len(specification.reduced_set)} points for {section.sample_size} texts"
+    texts = "texts" if specification.origin == "examples" else "texts that the model wrote (derived)"
+    head = f"{len(specification.reduced_set)} points for {section.sample_size} {texts}"
     if privacy.promised:
         length = privacy.noise(section.sample_size) * section.encoder.dimension**0.5
         return (

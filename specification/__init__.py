@@ -14,12 +14,13 @@ from specification.privacy import NO_PRIVACY, Privacy, differential_privacy, pri
 from specification.prompt_sketch import PROMPT_POINTS, PromptSection, PromptSketch
 from specification.record import (
     MAX_SPECIFICATION_BYTES,
+    Origin,
     Section,
     Specification,
 )
 from specification.reduced_set import DEFAULT_SIZE, ReducedSet, reduce
 from specification.sentence_encoder import DEFAULT_ENCODER, SentenceEncoder
-from specification.sketch import SKETCH_VERSION, specify
+from specification.sketch import SKETCH_VERSION, mark_derived, specify
 from specification.stored import StoredSpecification
 from specification.views import VIEWS, join_views, views_dimension
 from specification.whitening import Whitening
@@ -40,6 +41,7 @@ __all__ = [
     "EncoderIdentity",
     "Example",
     "FeatureMap",
+    "Origin",
     "ParameterVector",
     "Privacy",
     "Progress",
@@ -62,6 +64,7 @@ __all__ = [
     "gaussian",
     "join_views",
     "judges",
+    "mark_derived",
     "mmd",
     "no_progress",
     "p_values",

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from specification.calibration import Calibration
 from specification.encoder import EncoderIdentity
@@ -47,14 +47,17 @@ MAX_NORM = 1.01
 MAX_SAMPLE_SIZE = 10**9
 MAX_SHOWN = 200
 
+Origin = Literal["examples", "derived"]
+"""What a specification was made of: examples of its task, or texts that the model itself wrote."""
+
 
 class Section(BaseModel):
     """What is known of one reduced set in the file.
 
     ``sample_size`` counts the texts behind it, ``compression_error`` is the MMD between the reduced set
     and that sample under the Gaussian kernel ``gamma``; a private specification does not tell it.
-    ``calibration`` says how near the texts' own subsets come; files of tasks, of small samples and private
-    ones have none.
+    ``calibration`` says how near the texts' own subsets come; files of tasks, of small samples, private and
+    derived ones have none. ``origin`` is there where the texts are no examples, see ``mark_derived``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +68,13 @@ class Section(BaseModel):
     compression_error: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     calibration: Calibration | None = None
+    origin: Literal["derived"] | None = None
+
+    @model_validator(mode="after")
+    def _calibrated_by_examples(self) -> Self:
+        if self.origin and self.calibration:
+            raise ValueError("a derived section has no calibration, which only examples give")
+        return self
 
 
 class Sections(BaseModel):
@@ -103,6 +113,11 @@ class Specification:
     def sample_size(self) -> int:
         """The number of texts behind the sketch."""
         return self.section.sample_size
+
+    @property
+    def origin(self) -> Origin:
+        """What the texts behind the sketch are."""
+        return self.section.origin or "examples"
 
     @cached_property
     def digest(self) -> str:

@@ -1,6 +1,7 @@
 """From texts to a specification: encode, reduce, and measure what the reduction lost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,6 +59,15 @@ def specify(
     )
     prompt = PromptSketch.of(join_views(chosen, sample)) if calibrated else None
     return Specification(reduced, section, prompt=prompt)
+
+
+def mark_derived(made: Specification) -> Specification:
+    """Returns a sketch of texts that a model wrote, marked so.
+
+    It loses its calibration: how near such texts come to each other says nothing of how near genuine tasks come.
+    """
+    section = made.section.model_copy(update={"origin": "derived", "calibration": None})
+    return replace(made, section=section)
 
 
 def _specify_privately(

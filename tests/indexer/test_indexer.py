@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from catalogue import Card, Row, Signal, State
+from catalogue import Card, Row, Signal, State, parse_filter
 from indexer import Indexer
-from specification import Specification, specify
+from specification import Specification, mark_derived, specify
 from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput, NotFound
 from tests.conftest import make_specification
 from tests.serving import tiny
@@ -249,3 +249,15 @@ def test_a_history_that_cannot_be_written_costs_no_change_and_is_said(
         "done, but not recorded in the history (wheat deleted)",
     ]
     assert indexer.history.path.read_bytes() == b"damaged"
+
+
+def test_the_record_says_what_a_specification_was_made_of(
+    indexer: Indexer, adapter: Path, specifications: list[Specification]
+) -> None:
+    derived = indexer.submit(adapter, mark_derived(specifications[0]), Card(name="wheat"))
+    assert derived.origin == "derived"
+    assert [each.id for each in indexer.catalogue.everything(parse_filter("origin=derived"))] == [derived.id]
+    assert list(indexer.catalogue.everything(parse_filter("origin=examples"))) == []
+    real = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    assert (real.id, real.version, real.origin) == (derived.id, 1, "examples")
+    assert list(indexer.catalogue.everything(parse_filter("origin=derived"))) == []

@@ -19,7 +19,7 @@ from benchmarks.manifests import write_lines, write_parquet
 from catalogue import CatalogueSettings, EdgeCatalogue, Learnware, Signal
 from catalogue.row import Row
 from indexer import AdapterStore, ReadyCheck, ReadyIngest, ReadyReport, manifest, ready
-from specification import differential_privacy, private_point
+from specification import differential_privacy, mark_derived, private_point
 from specification.errors import CatalogueError, InvalidInput
 from tests.conftest import IDENTITY, make_specification, unit_vectors
 
@@ -400,3 +400,12 @@ def test_a_kill_loses_nothing_acknowledged_and_leaves_no_process(tmp_path: Path)
         report = ReadyIngest(catalogue, CHECK).run(tmp_path / "rows.parquet")
         assert report.unchanged >= done
         assert report.added + report.unchanged == count == count_in(catalogue)
+
+
+def test_a_derived_specification_is_derived_in_the_record(
+    take: Callable[..., ReadyReport], catalogue: EdgeCatalogue
+) -> None:
+    derived = mark_derived(make_specification(0))
+    assert counts(take(row(0, specification=derived.to_bytes()), row(1))) == (2, 0, 0, 0)
+    assert [record_of(catalogue, number).origin for number in range(2)] == ["derived", "examples"]
+    assert counts(take({**row(0), "origin": "examples"})) == (0, 0, 0, 1)

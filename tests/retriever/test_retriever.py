@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -272,3 +273,17 @@ def test_a_private_task_is_ranked_by_cosine_and_has_no_mixture(retriever: Retrie
     assert [item.fit for item in ranking.ranked] == sorted((item.fit for item in ranking.ranked), reverse=True)
     assert ranking.decision.threshold == retriever.threshold
     assert ranking.mixture is None
+
+
+def test_the_reason_says_that_a_share_rests_on_no_examples(retriever: Retriever, make_entry: MakeEntry) -> None:
+    before = retriever.search(make_specification(7)).decision.reason
+    assert "derived" not in before
+    retriever.catalogue.upsert([make_entry(7, origin="derived")])
+    chosen = retriever.search(make_specification(7)).decision
+    assert chosen.learnware is not None
+    assert "; a rough share, since learnware-7's specification is derived" in chosen.reason
+    far = replace(make_specification(7), reduced_set=make_specification(1007).reduced_set)
+    retriever.threshold = 1.0
+    nothing = retriever.search(far, where=parse_filter("name=learnware-7")).decision
+    assert nothing.learnware is None
+    assert "rough share" in nothing.reason

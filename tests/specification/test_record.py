@@ -9,7 +9,14 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specification import MAX_SPECIFICATION_BYTES, Section, Specification, StoredSpecification
+from specification import (
+    MAX_SPECIFICATION_BYTES,
+    Section,
+    Specification,
+    StoredSpecification,
+    calibrate,
+    mark_derived,
+)
 from specification.errors import Incomparable, InvalidSpecification, TooLarge
 from specification.record import METADATA_KEY, _digest, _read_document, _read_tensors
 from tests.conftest import IDENTITY, make_specification
@@ -133,3 +140,22 @@ def test_any_splice_is_refused_or_equal(data: st.DataObject) -> None:
         assert Specification.from_bytes(spliced).digest == make_specification(1).digest
     except InvalidSpecification:
         assert spliced != whole
+
+
+def test_a_derived_one_is_marked_for_good_and_never_calibrated() -> None:
+    plain = make_specification(1)
+    derived = mark_derived(plain)
+    assert (plain.origin, derived.origin) == ("examples", "derived")
+    assert derived.digest != plain.digest
+    assert Specification.from_bytes(derived.to_bytes()).origin == "derived"
+    assert Specification.from_bytes(plain.to_bytes()).origin == "examples"
+    # Files of examples are what they were before there was another origin, their digests too.
+    assert b"origin" not in plain.to_bytes()
+    assert "origin" not in plain._document().model_dump(exclude_none=True)["sections"]["text"]
+    calibration = calibrate(np.eye(16, dtype=np.float32))
+    calibrated = replace(plain, section=plain.section.model_copy(update={"calibration": calibration}))
+    assert mark_derived(calibrated).section.calibration is None
+    both = calibrated.section.model_copy(update={"origin": "derived"})
+    sections = _read_document(plain.to_bytes()).sections.model_copy(update={"text": both})
+    with pytest.raises(InvalidSpecification, match=r"sections\.text.*has no calibration"):
+        Specification.from_bytes(forge(plain.to_bytes(), sections=sections))
