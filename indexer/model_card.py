@@ -14,6 +14,8 @@ from specification.files import read_file
 MODEL_CARD_FILE = "README.md"
 MAX_MODEL_CARD_BYTES = 2**20
 MAX_NAME = 96
+MAX_PROMPTS = 100
+MAX_PROMPT = 4000
 MARKUP = re.compile("<[^<>]*>|[<>]")
 PLACEHOLDER = "[More Information Needed]"
 """What the hub's template leaves where the author wrote nothing."""
@@ -27,9 +29,7 @@ def hub_card(model: str, commit: str, file: Path) -> Card:
     Raises:
         InvalidInput: no readable front matter, or a name that learnwares cannot have. TooLarge: over 1 MiB.
     """
-    text = read_file(file, MAX_MODEL_CARD_BYTES).decode("utf-8-sig", "replace") if file.exists() else ""
-    found = REGEX_YAML_BLOCK.search(text)
-    said = read_yaml(found[2], f"{model}: front matter of {MODEL_CARD_FILE}") if found else {}
+    said, body = _parts(file, model)
     tags = [f"base_model:{base}"[:MAX_LABEL] for base in _labels(said.get("base_model"))]
     licences = _labels(said.get("license"))
     if licences == ["other"]:
@@ -37,7 +37,7 @@ def hub_card(model: str, commit: str, file: Path) -> Card:
     return parse_card(
         {
             "name": model.replace("/", "--").lstrip("._-")[:MAX_NAME],
-            "description": _description(text[found.end() :] if found else text),
+            "description": _description(body),
             "task_type": next(iter(_labels(said.get("pipeline_tag"))), ""),
             "licence": ", ".join(licences)[:MAX_LABEL] or "unknown",
             "languages": _labels(said.get("language"))[:MAX_LABELS],
@@ -53,10 +53,37 @@ def stated_bases(file: Path) -> list[str]:
     Raises:
         InvalidInput, TooLarge: see ``hub_card``.
     """
-    if not file.exists():
-        return []
-    found = REGEX_YAML_BLOCK.search(read_file(file, MAX_MODEL_CARD_BYTES).decode("utf-8-sig", "replace"))
-    return _labels(read_yaml(found[2], f"front matter of {file}").get("base_model")) if found else []
+    said, _ = _parts(file, str(file.parent))
+    return _labels(said.get("base_model"))
+
+
+def card_prompts(file: Path) -> list[str]:
+    """Returns the prompts that a model card shows as examples (``widget``), at most MAX_PROMPTS; none without one.
+
+    Raises:
+        InvalidInput: no readable front matter. TooLarge: over 1 MiB.
+    """
+    said, _ = _parts(file, str(file.parent))
+    widgets = said.get("widget")
+    texts = [_prompt(each) for each in widgets] if isinstance(widgets, list) else []
+    return [text.strip()[:MAX_PROMPT] for text in texts if isinstance(text, str) and text.strip()][:MAX_PROMPTS]
+
+
+def _prompt(widget: object) -> object:
+    """What a widget asks: its text, or the first of its messages."""
+    if not isinstance(widget, dict):
+        return None
+    messages = widget.get("messages")
+    first = messages[0] if isinstance(messages, list) and messages else {}
+    return widget.get("text", first.get("content") if isinstance(first, dict) else None)
+
+
+def _parts(file: Path, label: str) -> tuple[dict[object, object], str]:
+    """The front matter of a model card, which may be missing, and what follows it."""
+    text = read_file(file, MAX_MODEL_CARD_BYTES).decode("utf-8-sig", "replace") if file.exists() else ""
+    found = REGEX_YAML_BLOCK.search(text)
+    said = read_yaml(found[2], f"{label}: front matter of {MODEL_CARD_FILE}") if found else {}
+    return said, text[found.end() :] if found else text
 
 
 def _labels(value: object) -> list[str]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from catalogue import Card
-from indexer.model_card import hub_card
+from indexer.model_card import card_prompts, hub_card
 from specification.errors import InvalidInput
 
 COMMIT = "0123456789" * 4
@@ -105,3 +105,25 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, text: str, words
 def test_a_name_that_learnwares_cannot_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="'auto' is reserved"):
         card(tmp_path, "", "auto")
+
+
+@pytest.mark.parametrize(
+    ("front", "prompts"),
+    [
+        ("widget: [{text: ' How much wheat? '}, {text: 7}, {}, x, {text: '  '}]", ["How much wheat?"]),
+        ("widget: [{messages: [{role: user, content: 'Rye?'}]}, {messages: []}, {messages: x}]", ["Rye?"]),
+        ("widget: wheat", []),
+        ("license: mit", []),
+        (f"widget: [{', '.join(f'{{text: w{number}}}' for number in range(200))}]", [f"w{n}" for n in range(100)]),
+    ],
+)
+def test_prompts_are_those_of_the_widgets(tmp_path: Path, front: str, prompts: list[str]) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{front}\n---\n# Wheat\n")
+    assert card_prompts(tmp_path / "README.md") == prompts
+
+
+def test_without_a_card_there_are_no_prompts(tmp_path: Path) -> None:
+    assert card_prompts(tmp_path / "README.md") == []
+    (tmp_path / "README.md").write_text("---\n[\n---\n")
+    with pytest.raises(InvalidInput, match="front matter of README"):
+        card_prompts(tmp_path / "README.md")
