@@ -88,10 +88,7 @@ def spec(
     if proxy:
         specification = replace(specification, parameters=_parameters(found, proxy, recipe))
     target = out or examples.with_suffix(".specification" + SPECIFICATION_SUFFIX)
-    try:
-        specification.save(target)
-    except OSError as error:
-        raise InvalidInput(f"{target} cannot be written ({error.strerror}); choose another with --out") from None
+    save_specification(specification, target, "--out")
     _warn_of_delta(specification)
     if as_json:
         output.print_json({"file": str(target), **output.specification_json(specification)})
@@ -205,14 +202,14 @@ def add_base(
     folder: Annotated[Path, typer.Argument(help="Folder in the transformers format.")],
 ) -> None:
     """Make a base model known to the dock."""
-    base = _bases(context.obj).add(name, folder)
+    base = known_bases(context.obj).add(name, folder)
     print(f"{base.name}: {len(base.modules)} linear modules, {_fingerprint(base)}")
 
 
 @base_app.command("list")
 def list_bases(context: typer.Context, as_json: Json = False) -> None:
     """List the base models the dock knows."""
-    bases = _bases(context.obj)
+    bases = known_bases(context.obj)
     found = [bases.get(name) for name in bases.names()]
     if as_json:
         output.print_json([base.model_dump(mode="json", exclude={"modules"}) for base in found])
@@ -226,10 +223,29 @@ def _fingerprint(base: KnownBase) -> str:
     return parts if base.weights_sha256 else f"{parts}; weights not known, add it again with its weights"
 
 
-def _bases(dock: Context) -> BaseModels:
+def known_bases(dock: Context) -> BaseModels:
+    """The base models of the dock on this machine.
+
+    Raises:
+        InvalidInput: ``--url`` was given.
+    """
     if dock.url:
         raise InvalidInput("base models are kept on the dock's own machine: use --dock there, not --url")
     return BaseModels(dock.config.folder / "bases.json")
+
+
+def save_specification(made: Specification, target: Path, option: str) -> None:
+    """Writes a specification file.
+
+    Raises:
+        InvalidInput: it cannot be written; ``option`` chooses another place.
+    """
+    try:
+        made.save(target)
+    except OSError as error:
+        raise InvalidInput(
+            f"{target} cannot be written ({error.strerror}); choose another with {option}"
+        ) from None
 
 
 def _specify(dock: Context, examples: Path | None, calibrated: bool = True) -> Specification:

@@ -14,6 +14,7 @@ from catalogue import ServerAddress, Sharding
 from catalogue.address import KEY_VARIABLE
 from slmdock import (
     catalogue_commands,
+    derive_command,
     export_command,
     hub_command,
     ingest_command,
@@ -49,6 +50,7 @@ app.add_typer(key_commands.key_app, name="key")
 app.add_typer(transfer_commands.catalogue_app, name="catalogue")
 for command in (
     catalogue_commands.spec,
+    derive_command.derive,
     catalogue_commands.submit,
     ingest_command.ingest,
     hub_command.ingest_hub,
