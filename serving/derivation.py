@@ -78,7 +78,7 @@ class Sampling:
 
     keep: int = 64
     rounds: int = 4
-    samples: int = 128
+    samples: int = 64
     text_tokens: int = 64
     answer_tokens: int = 8
     budget: int = 2_000_000
