@@ -14,6 +14,7 @@ from pathlib import Path
 
 from catalogue import Card, Learnware, parse_card
 from catalogue.learnware import short
+from indexer.model_card import completed
 from indexer.store import CONFIG_FILE
 from indexer.whole_model import is_whole_model
 from specification import SKETCH_VERSION, Encoder, Progress, Specification, no_progress, read_examples, specify
@@ -196,5 +197,6 @@ def _submission(fields: object, root: Path) -> Submission:
         raise InvalidInput("field 'adapter' is missing; give the adapter's folder")
     if "id" in fields:
         raise InvalidInput("field 'id' in a manifest of adapters; give ready learnwares a manifest of their own")
-    card = parse_card({name: value for name, value in fields.items() if name not in SOURCE_FIELDS})
+    said = {name: value for name, value in fields.items() if name not in SOURCE_FIELDS}
+    card = parse_card(completed(said, paths["adapter"]))
     return Submission(paths["adapter"], card, paths["examples"], paths["specification"])

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import ModelCard
-from huggingface_hub.repocard_data import EvalResult
+from huggingface_hub.repocard_data import EvalResult, model_index_to_eval_results
 from pydantic import ValidationError
 
 from catalogue import Signal
 from catalogue.learnware import describe
+from indexer.model_card import read_model_card
 from specification.errors import InvalidInput
 from specification.files import parse_json, read_file
 
 MAX_RESULTS_BYTES = 64 * 2**20
-MAX_CARD_BYTES = 2**20
 LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "loss", "brier", "wer", "cer")
 """Parts of the names of metrics that are better when lower, where the file does not say."""
 
@@ -50,14 +49,16 @@ def model_card_signals(file: Path, subject: Subject = "learnware") -> list[Signa
     """Returns the metrics in the ``model-index`` of a model card (README.md).
 
     Raises:
-        InvalidInput: no such file, or no model-index with numbers in it. TooLarge: over 1 MiB.
+        InvalidInput: no such file, no readable front matter, or no model-index with numbers in it.
+        TooLarge: over 1 MiB.
     """
-    text = read_file(file, MAX_CARD_BYTES)
+    index = read_model_card(file, str(file)).fields.get("model-index")
     try:
-        results: list[EvalResult] = ModelCard(text.decode("utf-8")).data.get("eval_results") or []
+        results = model_index_to_eval_results(index)[1] if index else []  # type: ignore[arg-type]
     except Exception as error:
-        # YAML of strangers makes the library raise whatever its parsers do.
-        raise InvalidInput(f"{file}: no readable model card ({str(error).splitlines()[0]})") from None
+        # What is no index, or half of one, makes the library raise whatever its look-ups do.
+        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise InvalidInput(f"{file}: the model-index of its model card cannot be read ({said})") from None
     found = [
         _signal(
             file, _dataset(result), result.metric_name or result.metric_type, result.metric_value,
@@ -107,8 +108,8 @@ def _dataset(result: EvalResult) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def _higher(metric: str) -> bool:
-    return not any(part in metric.lower() for part in LOWER_IS_BETTER)
+def _higher(metric: object) -> bool:
+    return not any(part in str(metric).lower() for part in LOWER_IS_BETTER)
 
 
 def _is_number(value: object) -> bool:

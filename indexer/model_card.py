@@ -1,7 +1,13 @@
-"""From a model card of the Hugging Face hub (README.md) to a learnware's card. Text only: no markup is kept."""
+"""Model cards (README.md, as on the Hugging Face hub), and what of them goes into a learnware's card.
 
+Text only: no markup is kept.
+"""
+
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
@@ -17,8 +23,29 @@ MAX_NAME = 96
 MAX_PROMPTS = 100
 MAX_PROMPT = 4000
 MARKUP = re.compile("<[^<>]*>|[<>]")
+BASE_MODEL_TAG = "base_model:"
 PLACEHOLDER = "[More Information Needed]"
 """What the hub's template leaves where the author wrote nothing."""
+
+
+class ModelCard(NamedTuple):
+    """What a model card says: the fields of its front matter, and its text."""
+
+    fields: dict[object, object]
+    text: str
+
+
+def read_model_card(file: Path, label: str) -> ModelCard:
+    """Returns the model card in a file; without front matter it has no fields. ``label`` names it in errors.
+
+    Raises:
+        InvalidInput: no such file, or no readable front matter. TooLarge: over 1 MiB.
+    """
+    text = read_file(file, MAX_MODEL_CARD_BYTES).decode("utf-8-sig", "replace")
+    found = REGEX_YAML_BLOCK.search(text)
+    if found is None:
+        return ModelCard({}, text)
+    return ModelCard(read_yaml(found[2], f"{label}: front matter of the model card"), text[found.end() :])
 
 
 def hub_card(model: str, commit: str, file: Path) -> Card:
@@ -29,19 +56,15 @@ def hub_card(model: str, commit: str, file: Path) -> Card:
     Raises:
         InvalidInput: no readable front matter, or a name that learnwares cannot have. TooLarge: over 1 MiB.
     """
-    said, body = _parts(file, model)
-    tags = [f"base_model:{base}"[:MAX_LABEL] for base in _labels(said.get("base_model"))]
-    licences = _labels(said.get("license"))
-    if licences == ["other"]:
-        licences = _labels(said.get("license_name")) or licences
+    said = _card_in(file, f"{model}: {MODEL_CARD_FILE}")
+    facts = _facts(said.fields)
+    bases = [f"{BASE_MODEL_TAG}{base}"[:MAX_LABEL] for base in _labels(said.fields.get("base_model"))]
     return parse_card(
         {
             "name": model.replace("/", "--").lstrip("._-")[:MAX_NAME],
-            "description": _description(body),
-            "task_type": next(iter(_labels(said.get("pipeline_tag"))), ""),
-            "licence": ", ".join(licences)[:MAX_LABEL] or "unknown",
-            "languages": _labels(said.get("language"))[:MAX_LABELS],
-            "tags": [f"huggingface:{model}@{commit}", *tags, *_labels(said.get("tags"))][:MAX_LABELS],
+            "description": _description(said.text),
+            **facts,
+            "tags": [f"huggingface:{model}@{commit}", *bases, *facts["tags"]][:MAX_LABELS],
             "owner": model.rpartition("/")[0] or "unknown",
         }
     )
@@ -51,22 +74,43 @@ def stated_bases(file: Path) -> list[str]:
     """Returns the base models that a model card names; none where there is no card.
 
     Raises:
-        InvalidInput, TooLarge: see ``hub_card``.
+        InvalidInput, TooLarge: see ``read_model_card``.
     """
-    said, _ = _parts(file, str(file.parent))
-    return _labels(said.get("base_model"))
+    return _labels(_card_in(file, str(file)).fields.get("base_model"))
 
 
 def card_prompts(file: Path) -> list[str]:
     """Returns the prompts that a model card shows as examples (``widget``), at most MAX_PROMPTS; none without one.
 
     Raises:
-        InvalidInput: no readable front matter. TooLarge: over 1 MiB.
+        InvalidInput, TooLarge: see ``read_model_card``.
     """
-    said, _ = _parts(file, str(file.parent))
-    widgets = said.get("widget")
+    widgets = _card_in(file, str(file)).fields.get("widget")
     texts = [_prompt(each) for each in widgets] if isinstance(widgets, list) else []
     return [text.strip()[:MAX_PROMPT] for text in texts if isinstance(text, str) and text.strip()][:MAX_PROMPTS]
+
+
+def completed(fields: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the fields of a card, those that say nothing filled from the model card in a submitted folder.
+
+    The front matter alone is heeded: licence, languages, tags and task; names of datasets and metrics become tags.
+    Its base model is not: that is what the adapter's configuration says.
+
+    Raises:
+        InvalidInput: no readable front matter. TooLarge: over 1 MiB.
+    """
+    file = folder / MODEL_CARD_FILE
+    # Unlike Path.exists this is also False for a name that no file can have; whoever reads the folder says so.
+    if not os.path.exists(file):
+        return dict(fields)
+    facts = _facts(read_model_card(file, str(file)).fields)
+    facts["tags"] = [tag for tag in facts["tags"] if not tag.startswith(BASE_MODEL_TAG)]
+    return {**fields, **{name: value for name, value in facts.items() if fields.get(name, "") in ("", [])}}
+
+
+def _card_in(file: Path, label: str) -> ModelCard:
+    """The model card in a file, empty where there is none."""
+    return read_model_card(file, label) if file.exists() else ModelCard({}, "")
 
 
 def _prompt(widget: object) -> object:
@@ -78,12 +122,20 @@ def _prompt(widget: object) -> object:
     return widget.get("text", first.get("content") if isinstance(first, dict) else None)
 
 
-def _parts(file: Path, label: str) -> tuple[dict[object, object], str]:
-    """The front matter of a model card, which may be missing, and what follows it."""
-    text = read_file(file, MAX_MODEL_CARD_BYTES).decode("utf-8-sig", "replace") if file.exists() else ""
-    found = REGEX_YAML_BLOCK.search(text)
-    said = read_yaml(found[2], f"{label}: front matter of {MODEL_CARD_FILE}") if found else {}
-    return said, text[found.end() :] if found else text
+def _facts(said: Mapping[object, object]) -> dict[str, Any]:
+    """Returns what front matter says, by the fields of our card."""
+    licences = _labels(said.get("license"))
+    if licences == ["other"]:
+        licences = _labels(said.get("license_name")) or licences
+    named = [
+        f"{kind}:{each}"[:MAX_LABEL] for kind in ("dataset", "metric") for each in _labels(said.get(f"{kind}s"))
+    ]
+    return {
+        "licence": ", ".join(licences)[:MAX_LABEL] or "unknown",
+        "task_type": next(iter(_labels(said.get("pipeline_tag"))), ""),
+        "languages": _labels(said.get("language"))[:MAX_LABELS],
+        "tags": [*_labels(said.get("tags")), *named][:MAX_LABELS],
+    }
 
 
 def _labels(value: object) -> list[str]:

@@ -13,6 +13,7 @@ import typer
 from catalogue import parse_card, parse_filter
 from indexer import BaseModels, KnownBase, cached_specification
 from indexer.indexer import TakenAs
+from indexer.model_card import completed
 from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
@@ -117,7 +118,8 @@ def submit(
     if (examples is None) == (specification is None):
         raise InvalidInput("give either --examples or --specification")
     fields = _read_card(card) if card else {}
-    parsed = parse_card({"name": folder.resolve().name, **fields, **({"name": name} if name else {})})
+    fields = {"name": folder.resolve().name, **fields, **({"name": name} if name else {})}
+    parsed = parse_card(completed(fields, folder))
     made = Specification.load(specification) if specification else _specify(dock, examples)
     with closing(dock.access()) as access:
         learnware = access.submit(folder, made, parsed, state)

@@ -42,6 +42,7 @@ from tests.indexer.spoilers import (
     with_document_text,
     with_field_text,
     with_fields,
+    with_model_card,
     with_prompt_points,
     with_specification,
     with_specification_header,
@@ -390,6 +391,21 @@ MANIFESTS: Table = {
     ),
     "a manifest's specification that is a device": (
         manifest_line({"adapter": "submitted", "specification": "/dev/zero"}), "/dev/zero: not a regular file",
+    ),
+    "a model card of YAML that grows without an end": (
+        with_model_card("a: &a [x, x]\nb: &b [*a, *a]\ntags: [*b, *b]"),
+        r"README\.md: front matter of the model card: YAML with an alias \(\*a\)",
+    ),
+    "a model card nested deep": (with_model_card("tags: " + nested(5000)), "card: YAML nested deeper than 32"),
+    "a model card that makes Python objects": (
+        with_model_card("tags: !!python/object/apply:os.system [owned]"), "model card: not YAML that can be read",
+    ),
+    "a model card with front matter of 200 kB": (
+        with_model_card("tags: " + "x" * 200_000), "200006 characters of YAML, the limit is 131072",
+    ),
+    "a model card of 2 MiB": (with_model_card("#" * 2**21), r"README\.md: more than 1048576 bytes"),
+    "a model card with a licence of terminal escapes": (
+        with_model_card('license: "\x1b[2Jowned"'), "model card: not YAML that can be read",
     ),
     "a manifest that brings an id": (
         manifest_line({"adapter": "submitted", "id": "ab" * 32}), "field 'id' in a manifest",

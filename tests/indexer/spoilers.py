@@ -216,6 +216,16 @@ def manifest_line(line: dict[str, Any] | str, name: str = "manifest.jsonl") -> S
     return spoil
 
 
+def with_model_card(front: str) -> Spoil:
+    """A manifest of an adapter whose folder has a model card with this front matter."""
+
+    def spoil(parcel: Parcel) -> None:
+        (parcel.folder / "README.md").write_text(f"---\n{front}\n---\nWords.\n")
+        manifest_line({"adapter": parcel.folder.name})(parcel)
+
+    return spoil
+
+
 def ready_row(**fields: object) -> Spoil:
     row = {"id": "ab" * 32, "base_model": BASE_NAME, "rank": 4, "adapter_bytes": 1000}
     return manifest_line(row | fields, "rows.jsonl")

@@ -89,6 +89,37 @@ def test_a_card_without_metrics_is_refused(tmp_path: Path, text: str) -> None:
         model_card_signals(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("front", "words"),
+    [
+        ("model-index: 7", "model-index of its model card cannot be read .TypeError"),
+        ("model-index: [{name: a, results: [{}]}]", r"cannot be read .KeyError 'task'"),
+        ("model-index: [[]]", "cannot be read"),
+        ("model-index: []", "has no model-index with numbers"),
+        ("a: &a [x, x]\nmodel-index: [*a, *a]", "file: front matter of the model card: YAML with an alias"),
+        ("model-index: !!binary a", "not YAML that can be read"),
+    ],
+)
+def test_a_model_index_that_is_none_is_refused_in_one_line(tmp_path: Path, front: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as refused:
+        model_card_signals(write(tmp_path, f"---\n{front}\n---\n"))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_an_error_without_words_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise StopIteration
+
+    monkeypatch.setattr("indexer.evaluations.model_index_to_eval_results", fail)
+    with pytest.raises(InvalidInput, match=r"cannot be read \(StopIteration\)"):
+        model_card_signals(write(tmp_path, CARD))
+
+
+def test_a_metric_whose_type_is_a_number(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="field 'metric'"):
+        model_card_signals(write(tmp_path, CARD.replace("type: loss", "type: 7")))
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no such file"):
         lm_eval_signals(tmp_path / "nothing")

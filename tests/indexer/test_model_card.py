@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from catalogue import Card
-from indexer.model_card import card_prompts, hub_card
+from indexer.model_card import card_prompts, completed, hub_card
 from specification.errors import InvalidInput
 
 COMMIT = "0123456789" * 4
@@ -125,5 +125,55 @@ def test_prompts_are_those_of_the_widgets(tmp_path: Path, front: str, prompts: l
 def test_without_a_card_there_are_no_prompts(tmp_path: Path) -> None:
     assert card_prompts(tmp_path / "README.md") == []
     (tmp_path / "README.md").write_text("---\n[\n---\n")
-    with pytest.raises(InvalidInput, match="front matter of README"):
+    with pytest.raises(InvalidInput, match="front matter of the model card"):
         card_prompts(tmp_path / "README.md")
+
+
+FRONT = """---
+base_model: /home/somebody/base
+license: apache-2.0
+language: en
+datasets: [some-one/fields, {a: b}]
+metrics:
+- accuracy
+tags: [base_model:adapter:/home/somebody/base, farming]
+pipeline_tag: text-generation
+---
+# Wheat
+
+Knows wheat.
+"""
+FACTS = {
+    "licence": "apache-2.0",
+    "languages": ["en"],
+    "tags": ["farming", "dataset:some-one/fields", "metric:accuracy"],
+    "task_type": "text-generation",
+}
+
+
+def test_a_model_card_fills_what_a_card_leaves_empty(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(FRONT)
+    assert completed({"name": "wheat"}, tmp_path) == {"name": "wheat", **FACTS}
+    empty = {"name": "wheat", "licence": "", "languages": [], "tags": [], "task_type": ""}
+    assert completed(empty, tmp_path) == {"name": "wheat", **FACTS}
+    said = {"name": "wheat", "licence": "mit", "languages": ["de"], "tags": ["crops"], "task_type": "qa"}
+    assert completed(said, tmp_path) == said
+    # What is no card is for the card's own check to refuse.
+    assert completed({"licence": None, "tags": 7}, tmp_path) == {**FACTS, "licence": None, "tags": 7}
+    # The hub's own cards tell the base model, and say the rest alike.
+    found = hub_card("some-one/wheat", COMMIT, tmp_path / "README.md")
+    assert found.tags[1:3] == ("base_model:/home/somebody/base", "base_model:adapter:/home/somebody/base")
+    assert found.tags[3:] == tuple(FACTS["tags"])
+
+
+def test_without_a_model_card_a_card_stays_as_it_is(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none", tmp_path / ("x" * 300), tmp_path / "a\0b"):
+        assert completed({"name": "wheat"}, folder) == {"name": "wheat"}
+    (tmp_path / "README.md").write_text("Only words.")
+    assert completed({"name": "wheat"}, tmp_path)["licence"] == "unknown"
+
+
+def test_a_model_card_that_cannot_be_read_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(InvalidInput, match=rf"{tmp_path}/README.md: front matter of the model card: not YAML"):
+        completed({"name": "wheat"}, tmp_path)

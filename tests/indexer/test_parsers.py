@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogue import Card, Learnware, parse_card
-from indexer import BaseModels, ReadyCheck, ingest, lm_eval_signals, read_adapter
+from indexer import BaseModels, ReadyCheck, ingest, lm_eval_signals, model_card_signals, read_adapter
 from indexer.adapter_config import AdapterConfig
 from indexer.manifest import ReadyRow, Refusal, open_manifest
+from indexer.model_card import completed
 from indexer.variants import VARIANTS
 from indexer.whole_model import _check_fields
 from specification import SentenceEncoder, read_examples
@@ -169,6 +170,35 @@ def test_results_of_the_evaluation_harness(place: Path, results: object, more: o
     (place / "results.json").write_text(json.dumps({**tables, "date": more, "results": results}))
     with perhaps_refused():
         assert lm_eval_signals(place / "results.json")
+
+
+INDEX = st.lists(objects("name", "results") | VALUES, max_size=2)
+RESULTS = st.fixed_dictionaries(
+    {
+        "task": st.fixed_dictionaries({"type": VALUES}),
+        "dataset": st.fixed_dictionaries({"type": VALUES, "name": VALUES}),
+        "metrics": st.lists(st.fixed_dictionaries({"type": VALUES, "value": VALUES}), max_size=2),
+    }
+)
+WHOLE_INDEX = st.lists(
+    st.fixed_dictionaries({"name": VALUES, "results": st.lists(RESULTS, max_size=2)}), max_size=2
+)
+
+
+@patient
+@given(objects("license", "license_name", "language", "tags", "datasets", "metrics", "pipeline_tag") | VALUES)
+def test_front_matter_of_model_cards(place: Path, fields: object) -> None:
+    (place / "README.md").write_text(f"---\n{json.dumps(fields)}\n---\n")
+    with perhaps_refused():
+        assert parse_card(completed({"name": "wheat"}, place)).name == "wheat"
+
+
+@patient
+@given(INDEX | WHOLE_INDEX | VALUES)
+def test_model_indexes(place: Path, index: object) -> None:
+    (place / "README.md").write_text(f"---\n{json.dumps({'model-index': index})}\n---\n")
+    with perhaps_refused():
+        assert model_card_signals(place / "README.md")
 
 
 @patient

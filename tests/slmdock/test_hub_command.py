@@ -144,7 +144,7 @@ def test_examples_stand_in_for_a_specification(
         ({"specification__safetensors": b"?"}, {}, "specification"),
         ({"adapter_model__safetensors": b"?"}, {}, "not a readable safetensors file"),
         ({"adapter_config__json": b"[]"}, {}, "adapter_config.json: a JSON list"),
-        ({"README__md": b"---\n- a\n---\n"}, {}, "front matter of README.md: a YAML list"),
+        ({"README__md": b"---\n- a\n---\n"}, {}, "README.md: front matter of the model card: a YAML list"),
         ({"README__md": b"---\na: &a [x]\nb: *a\n---\n"}, {}, "YAML with an alias"),
         ({}, {"sha": "../../etc"}, "names no commit"),
         (
