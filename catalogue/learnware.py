@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from catalogue.labels import ID_PATTERN, MAX_NUMBER, Label, Labels, printable
-from catalogue.quality import Signals
+from catalogue.quality import Signals, rounded
 from specification import Origin
 from specification.errors import InvalidInput
 
@@ -22,6 +22,7 @@ MAX_SHOWN = 80
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_SHOWN
 MAX_DESCRIPTION = 4000
+MAX_NEAR_DUPLICATES = 5
 
 State = Literal["submitted", "checked", "verified", "published", "retired", "quarantined"]
 """Where a learnware stands in its life; searches find, and engines serve, what is published."""
@@ -48,13 +49,32 @@ class Card(BaseModel):
     owner: Label = "local"
 
 
+class NearDuplicate(BaseModel):
+    """Another learnware on the same base model, almost the same as the one that came in after it.
+
+    ``likeness`` is 1 for equal ones: of weights the cosine between what both add to the base model's weights, of
+    specifications the fit, 1 - MMD²/(‖μ_P‖²+‖μ_Q‖²). ``id`` and ``reference`` name it as it was then.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern=ID_PATTERN)]
+    reference: Label
+    by: Literal["weights", "specification"]
+    likeness: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), AfterValidator(rounded)]
+
+    def __str__(self) -> str:
+        return f"{self.reference} by {self.by} ({self.likeness:.4f})"
+
+
 class Learnware(Card):
     """A catalogue record. ``id`` is the SHA-256 of the adapter's content and its base model, or of a whole model.
 
     A whole model has the base model ``none`` and the rank 0; ``adapter_bytes`` is then the size of its files.
     ``rank``, ``adapter_bytes`` (bytes), ``sample_size`` (texts behind the specification) and ``created``
     (Unix seconds) are the numbers that filters can compare. ``quality`` is what is known of how good it is,
-    ``privacy`` what its specification promises, ``origin`` what that was made of.
+    ``privacy`` what its specification promises, ``origin`` what that was made of. ``near_duplicates`` were there
+    when it came in, likest first.
     """
 
     id: Annotated[str, Field(pattern=ID_PATTERN)]
@@ -69,6 +89,7 @@ class Learnware(Card):
     quality: Signals = ()
     privacy: Label = "none"
     origin: Origin = "examples"
+    near_duplicates: Annotated[tuple[NearDuplicate, ...], Field(max_length=MAX_NEAR_DUPLICATES)] = ()
 
     @model_validator(mode="after")
     def _rank_of_an_adapter(self) -> Self:
@@ -90,6 +111,12 @@ class Learnware(Card):
     def engine_name(self) -> str:
         """Its name inside a serving engine: another content is another name."""
         return f"{self.name}@{self.id[:ENGINE_ID_LENGTH]}"
+
+    @property
+    def warning(self) -> str:
+        """What people should know of its near-duplicates; empty if there are none."""
+        found = ", ".join(map(str, self.near_duplicates))
+        return f"almost the same as {found}" if found else ""
 
 
 def parse_card(fields: object) -> Card:

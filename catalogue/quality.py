@@ -14,8 +14,8 @@ Kind = Literal["capability", "gain", "trial", "feedback"]
 Key = tuple[str, str, str, str]
 
 
-def _rounded(value: float) -> float:
-    # Engines give some doubles back one unit in the last place off; rounded they are the same again.
+def rounded(value: float) -> float:
+    """Returns the value to six decimals: engines give some doubles back one unit in the last place off."""
     return round(value, 6)
 
 
@@ -33,7 +33,7 @@ class Signal(BaseModel):
     kind: Kind
     task: Label
     metric: Label = ""
-    value: Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), AfterValidator(_rounded)]
+    value: Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), AfterValidator(rounded)]
     higher_is_better: bool = True
     subject: Literal["learnware", "base"] = "learnware"
     examples: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None = None

@@ -22,6 +22,7 @@ from indexer.folders import (
 )
 from indexer.origin import check_origin
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
+from indexer.update_sketches import Sketch, sketch_update
 from indexer.variants import CURE, NOT_SERVED, whose_tensor
 from specification.errors import InvalidAdapter, InvalidInput, TooLarge
 
@@ -34,12 +35,16 @@ TENSOR_NAME = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A checked adapter: ``id`` is the SHA-256 of its canonical content and base, ``files`` what to store."""
+    """A checked adapter: ``id`` is the SHA-256 of its canonical content and base, ``files`` what to store.
+
+    ``sketch`` is that of the change it makes, None where its matrices cancel out.
+    """
 
     id: str
     base_model: str
     rank: int
     files: dict[str, bytes]
+    sketch: Sketch | None
 
     @property
     def size(self) -> int:
@@ -73,6 +78,7 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
         base_model=base.name,
         rank=max(each.rank for each in scaled.values()),
         files={CONFIG_FILE: canonical, WEIGHTS_FILE: _serialised(tensors)},
+        sketch=sketch_update(tensors, {module: config.scale(module) for module in scaled}),
     )
 
 

@@ -65,6 +65,11 @@ class AdapterConfig(BaseModel):
             _of_module(self.rank_pattern, module, self.r), _of_module(self.alpha_pattern, module, self.lora_alpha)
         )
 
+    def scale(self, module: str) -> float:
+        """Returns the constant that a module's update BA is multiplied by."""
+        rank, alpha = self.scaled(module)
+        return alpha / (rank**0.5 if self.use_rslora else rank)
+
 
 class Scaled(NamedTuple):
     """What scales a module's update: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""

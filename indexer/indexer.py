@@ -19,7 +19,9 @@ from indexer.base_models import BaseModels
 from indexer.history import Change, as_reason, system_user
 from indexer.life_cycle import HELD, MOVES, LifeCycle, change_of
 from indexer.measured_tasks import FOLDER, MeasuredTasks
+from indexer.near_duplicates import NearDuplicates
 from indexer.store import AdapterStore
+from indexer.update_sketches import SKETCHES_FILE, Sketch
 from indexer.whole_model import is_whole_model, take_in
 from specification import Encoder, Specification
 from specification.errors import HistoryUnavailable, InvalidInput
@@ -30,12 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class Artefact(NamedTuple):
-    """What lies in the store: an adapter, or a whole model; ``size`` in bytes."""
+    """What lies in the store: an adapter, or a whole model, which has no sketch; ``size`` in bytes."""
 
     id: str
     base_model: str
     rank: int
     size: int
+    sketch: Sketch | None = None
 
 
 class Indexer(LifeCycle):
@@ -46,6 +49,7 @@ class Indexer(LifeCycle):
         self.bases = bases
         self.encoder = encoder
         self.measured = MeasuredTasks(store.root / FOLDER)
+        self.near_duplicates = NearDuplicates(catalogue, store.root.parent / SKETCHES_FILE)
 
     def submit(
         self,
@@ -60,7 +64,8 @@ class Indexer(LifeCycle):
         It is published at once, or held back as ``checked``. The same content is one learnware: submitted again,
         its card and specification are replaced, and its version stays, as does its state unless it was held back
         and is to be published now. Submitted again unchanged, nothing is written but an artefact that was lost.
-        ``who`` submits, for the history; None is the user of this process.
+        Near-duplicates that were there before are named in the record. ``who`` submits, for the history; None is
+        the user of this process.
 
         Raises:
             InvalidAdapter, TooLarge: the folder fails a check.
@@ -122,7 +127,7 @@ class Indexer(LifeCycle):
             return self._adopted(take_in(folder, self.store))
         adapter = read_adapter(folder, self.bases)
         self.store.put(adapter.id, adapter.files)
-        return Artefact(adapter.id, adapter.base_model, adapter.rank, adapter.size)
+        return Artefact(adapter.id, adapter.base_model, adapter.rank, adapter.size, adapter.sketch)
 
     def _adopted(self, id: str) -> Artefact:
         folder = self.store.path_of(id)
@@ -143,6 +148,9 @@ class Indexer(LifeCycle):
         known = next(iter(self.catalogue.get([artefact.id])), None)
         learnware = self._record(artefact, specification, card, known)
         learnware = learnware.model_copy(update={"status": _state_of(known, state)})
+        if known is None or known.specification_digest != learnware.specification_digest:
+            found = self.near_duplicates.find(learnware, specification, artefact.sketch)
+            learnware = learnware.model_copy(update={"near_duplicates": found})
         if known != learnware:
             self.catalogue.upsert([make_entry(learnware, specification, self.encoder)])
             self.history.note(_changes(known, learnware, who))
@@ -165,6 +173,7 @@ class Indexer(LifeCycle):
             quality=known.quality if known else (),
             privacy=str(specification.privacy),
             origin=specification.origin,
+            near_duplicates=known.near_duplicates if known else (),
         )
 
     def _next_version(self, name: str) -> int:
@@ -189,13 +198,15 @@ def _changes(known: Learnware | None, learnware: Learnware, who: str) -> list[Ch
     if known is None:
         passed: tuple[State, ...] = ("submitted", "checked", "published")
         reached = passed[: passed.index(learnware.status) + 1]
-        return [change_of(learnware, state, who) for state in reached]
+        why = {"submitted": learnware.warning}
+        return [change_of(learnware, state, who, why.get(state, "")) for state in reached]
     changes = []
     fields = [name for name in Learnware.model_fields if getattr(known, name) != getattr(learnware, name)]
     if fields != ["status"]:
         renamed = f"; it was {known.reference}" if known.reference != learnware.reference else ""
         words = ", ".join(name for name in fields if name != "status")
-        changes.append(change_of(learnware, "updated", who, f"changed: {words}{renamed}"))
+        warning = f"; {learnware.warning}" if "near_duplicates" in fields and learnware.warning else ""
+        changes.append(change_of(learnware, "updated", who, f"changed: {words}{renamed}{warning}"))
     if known.status != learnware.status:
         changes.append(change_of(learnware, learnware.status, who))
     return changes

@@ -252,7 +252,7 @@ def _completed(made: Learnware, version: int, file: bytes, old: Row | None) -> R
     """Returns a row with its version, that keeps what was learnt of the old one."""
     if old is None:
         return Row(made if version == made.version else made.model_copy(update={"version": version}), file)
-    kept = {name: getattr(old.learnware, name) for name in ("created", "quality", "status")}
+    kept = {name: getattr(old.learnware, name) for name in ("created", "near_duplicates", "quality", "status")}
     same_text = description_of(made) == description_of(old.learnware)
     vector = old.text_vector if same_text else None
     return Row(made.model_copy(update={**kept, "version": version}), file, vector)

@@ -127,6 +127,8 @@ def submit(
         output.print_json(learnware.model_dump(mode="json"))
     else:
         print(f"{learnware.name} version {learnware.version} is in, {learnware.status}, as {learnware.id}")
+        if learnware.warning:
+            print(f"{learnware.reference} is {learnware.warning}")
 
 
 def list_learnwares(

@@ -8,6 +8,7 @@ bases.json   the base models the dock knows
 keys.json    who may use the gateway; without it everybody on this machine
 history.sqlite  what happened to each learnware, who did it, when and why
 verification.sqlite  what is to be verified, with the examples for it, and what came of it
+update_sketches.sqlite  what adapters change, in short, by which near-duplicates are found
 serving.json where the gateway listens, while it does
 """
 

@@ -123,6 +123,9 @@ def print_report(report: Report, as_json: bool) -> None:
         )
         return
     output.console().print(output.learnware_table(report.accepted))
+    for item in report.accepted:
+        if item.warning:
+            print(f"{item.reference} is {item.warning}")
     for line in output.refusal_lines(report.refused):
         print(output.safe(line))
     print(f"{len(report.accepted)} in, {len(report.refused)} refused")

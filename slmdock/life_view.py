@@ -13,7 +13,7 @@ from indexer import Change
 from slmdock.output import signal_line
 from specification import Specification, compare
 
-APART = ("created", "id", "quality", "specification_digest")
+APART = ("created", "id", "near_duplicates", "quality", "specification_digest")
 """Fields that differ between any two learnwares, or are shown on lines of their own."""
 
 

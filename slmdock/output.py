@@ -105,6 +105,8 @@ def learnware_details(learnware: Learnware) -> Table:
         shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         if name == "quality":
             shown = "\n".join(map(signal_line, learnware.quality))
+        if name == "near_duplicates":
+            shown = "\n".join(map(str, learnware.near_duplicates))
         if name == "created":
             shown = f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC"
         table.add_row(Text(name.replace("_", " "), style="bold"), Text(shown or "-"))

@@ -83,6 +83,17 @@ def test_what_lies_beside_an_adapter_is_held_against_the_dock_s_base(
         writer.submit(folder, sketch("law"), Card(name="law"))
 
 
+def test_a_near_duplicate_is_pointed_out(writer: DockClient, adapters: dict[str, Path], sketch: Sketch) -> None:
+    first = writer.submit(adapters["law"], sketch("law"), Card(name="law"))
+    second = writer.submit(adapters["space"], sketch("law"), Card(name="justice"))
+    assert [(near.id, near.by, near.likeness) for near in second.near_duplicates] == [
+        (first.id, "specification", 1)
+    ]
+    assert writer.learnware("justice") == second
+    (arrived,) = [change for change in writer.history("justice") if change.state == "submitted"]
+    assert arrived.why == "almost the same as law@1 by specification (1.0000)"
+
+
 def test_task_that_nothing_fits(writer: DockClient, sketch: Sketch) -> None:
     task = writer.register_task(sketch("law"))
     assert task.learnware is None

@@ -206,14 +206,27 @@ def test_submit_one_learnware_twice(cli: CommandLine, tmp_path: Path) -> None:
     card = tmp_path / "card.json"
     card.write_text(json.dumps({"description": "The fourth", "tags": ["late"], "licence": "mit"}))
     words = ["submit", adapter, "--examples", cli.home / "farming.jsonl", "--card", card, "--json"]
+    (adapter / "README.md").write_text("---\nlicense: apache-2.0\nlanguage: en\n---\n# Words\n")
     first = json.loads(cli(*words).stdout)
     assert (first["name"], first["description"], first["version"]) == ("fourth", "The fourth", 1)
+    assert (first["licence"], first["languages"]) == ("mit", ["en"])
+    assert [(near["reference"], near["by"]) for near in first["near_duplicates"]] == [
+        ("farming@1", "specification")
+    ]
     assert json.loads(cli(*words).stdout) == first
     ready = cli.home / "ready.safetensors"
     cli("spec", cli.home / "numbers.jsonl", "--out", ready)
     again = json.loads(cli("submit", adapter, "--specification", ready, "--json").stdout)
     assert again["id"] == first["id"]
     assert again["specification_digest"] != first["specification_digest"]
+    assert again["licence"] == "apache-2.0"
+    said = cli(*words[:-1], "--name", "fifth").stdout
+    assert "\nfifth@1 is almost the same as farming@1 by specification (1.0000)\n" in said
+    assert "almost the same as farming@1" in cli("history", "fifth").stdout
+    assert cli("show", "fifth").stdout.count("farming@1 by specification (1.0000)") == 1
+    lines = [{"name": "sixth", "adapter": str(adapter), "specification": str(ready)}]
+    (cli.home / "sixth.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert "sixth@1 is almost the same as numbers@1 by" in cli("ingest", cli.home / "sixth.jsonl").stdout
 
 
 def test_doctor_names_what_is_there(cli: CommandLine) -> None:
