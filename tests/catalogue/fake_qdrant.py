@@ -1,5 +1,7 @@
 """The least of a Qdrant server, on a real socket: it takes points, gives them back, and fails when told to.
 
+It searches nothing: nobody is near to anybody.
+
 The engine's tests need a server that refuses, hangs up, or is gone; a real one cannot be made to do so.
 """
 
@@ -67,6 +69,8 @@ class FakeQdrant:
             (names,) = (match["match"]["any"] for match in body["filter"]["must"] if match["key"] == "name")
             ids = [id for id, point in self.points.items() if point["payload"]["name"] in names]
             return 200, {"points": self._read(ids, body), "next_page_offset": None}
+        if path.endswith("/points/query"):
+            return 200, {"points": []}
         if path.endswith("/points") and "ids" in body:
             return 200, self._read(body["ids"], body)
         if path.endswith("/points"):
@@ -82,7 +86,8 @@ class FakeQdrant:
         return 200, self._described()
 
     def _read(self, ids: list[str], body: Any) -> list[dict[str, object]]:
-        hidden = body["with_payload"]["exclude"]
+        asked = body["with_payload"]
+        hidden = asked["exclude"] if isinstance(asked, dict) else []
         shown = {id: self.points[id]["payload"].items() for id in ids if id in self.points}
         return [
             {"id": id, "payload": {key: value for key, value in payload if key not in hidden}}

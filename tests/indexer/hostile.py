@@ -233,7 +233,8 @@ BESIDE_ADAPTERS: Table = {
         replaced("tokenizer.json", os.mkfifo), r"tokenizer\.json: not a regular file",
     ),
     "a model card of aliases beside it": (
-        written("README.md", "---\na: &a [x, x]\nbase_model: [*a, *a]\n---\n"), r"README\.md: YAML with an alias",
+        written("README.md", "---\na: &a [x, x]\nbase_model: [*a, *a]\n---\n"),
+        r"README\.md: front matter of the model card: YAML with an alias",
     ),
     "a model card of 2 MiB beside it": (sparse("README.md", 2**21), r"README\.md: more than 1048576 bytes"),
     "a record nested deep beside it": (written("record.json", nested(10**5)), r"record\.json: not JSON"),
