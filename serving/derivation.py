@@ -78,7 +78,7 @@ class Sampling:
 
     keep: int = 64
     rounds: int = 4
-    samples: int = 64
+    samples: int = 128
     text_tokens: int = 64
     answer_tokens: int = 8
     budget: int = 2_000_000
@@ -195,7 +195,8 @@ class Derivation:
     async def _judge(self, texts: Sequence[str]) -> None:
         """Judges texts that are new and no mere beginnings. Those that differ in digits or case alone are one."""
         fresh = {_key(text): text for text in texts if len(text) >= MIN_CHARACTERS}
-        judged = await _accepted([self._judgement(fresh[key]) for key in fresh.keys() - self._judged.keys()])
+        new = [text for key, text in fresh.items() if key not in self._judged]
+        judged = await _accepted([self._judgement(text) for text in new])
         self._judged |= {_key(each.text): each for each in judged if each is not None}
 
     async def _judgement(self, text: str) -> _Judged | None:

@@ -30,7 +30,8 @@ def test_a_derived_learnware_is_shown_as_one_everywhere(cli: CommandLine) -> Non
     (cli.home / "my.adapter" / "README.md").write_text("---\nwidget: [{text: the quick brown fox}]\n---\n")
     done = cli("derive", "my.adapter", *FAST)
     file = cli.home / "my.adapter.specification.safetensors"
-    assert f"{file}: 4 points for 8 texts that the model wrote (derived)" in done.stdout
+    assert done.stdout.startswith(f"{file}: ")
+    assert "points for 8 texts that the model wrote (derived)" in done.stdout
     assert "kept of 24 texts written in 1 rounds" in done.stdout
     made = Specification.load(file)
     assert (made.origin, made.sample_size, made.section.calibration) == ("derived", 8, None)
