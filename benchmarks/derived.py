@@ -23,7 +23,8 @@ from indexer import AdapterStore, BaseModels
 from indexer.adapter import read_adapter
 from retriever import Ranking, Retriever
 from serving import TransformersConfig, TransformersEngine
-from serving.derivation import Derivation, Derived, Frame, Sampling, prompt_bank
+from serving.derivation import Derivation, Derived, Sampling, prompt_bank
+from serving.frame import Frame
 from slmdock.demo.models import DEMO_BASE, FULL, DemoModels, build_models
 from slmdock.demo.run import PROMPTS, SAMPLE
 from slmdock.demo.texts import USER_TASKS

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain, cycle, islice
-from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any
 
 from serving.asking import Asker, Result, all_of, text_of
 from serving.engine import Engine
+from serving.frame import Frame
 from specification import Progress, no_progress
 from specification.errors import InvalidInput
 
@@ -35,37 +35,6 @@ ENOUGH = 1.0
 POSSIBLE = 0.1
 """The weight of how likely the base model is to give the same answer."""
 TEMPERATURE = 0.8
-MARK = "\ue000"
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What stands before a prompt and behind it where a model is to answer."""
-
-    before: str = ""
-    after: str = ""
-
-    @classmethod
-    def of(cls, base: Path) -> "Frame":
-        """Reads the chat template in a base model's folder; where there is none, nothing stands around a prompt.
-
-        Raises:
-            InvalidInput: the tokenizer cannot be read, or its template refuses a plain prompt.
-        """
-        from jinja2 import TemplateError
-        from transformers import AutoTokenizer
-
-        try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
-            if not tokenizer.chat_template:
-                return cls()
-            messages = [{"role": "user", "content": MARK}]
-            text = str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except (OSError, ValueError, TemplateError) as error:
-            raise InvalidInput(f"{base}: the tokenizer's chat template cannot be used: {error}") from None
-        before, _, after = text.partition(MARK)
-        # Engines put it before every completion by themselves.
-        return cls(before.removeprefix(tokenizer.bos_token or ""), after)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ is 0 on average for whatever answers without reading, however likely it holds ea
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalogue import Learnware, Signal
 from serving.asking import Asker, Continuation
 from serving.engine import Engine, LearnwareUnavailable
+from serving.frame import Frame
 from specification import Example, Progress, no_progress
 from specification.errors import InvalidInput
 
@@ -131,26 +132,12 @@ def rendered(base: Path, examples: Sequence[Example], chat: bool | None = None) 
     ``chat`` None does so if there is a template, False leaves them as they are.
 
     Raises:
-        InvalidInput: a template is asked for and there is none, or it cannot render them.
+        InvalidInput: a template is asked for and there is none, or it cannot be used.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
-    if not (tokenizer.chat_template if chat is None else chat):
-        return list(examples)
-    try:
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": each.text}], tokenize=False, add_generation_prompt=True
-            )
-            for each in examples
-        ]
-    except Exception as error:
-        # The template is a program of its own, by whoever made the base model.
-        raise InvalidInput(f"{base}: its chat template cannot be used ({error})") from None
-    # The engine puts the first token there by itself.
-    first = tokenizer.bos_token if tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id] else None
-    return [replace(each, text=text.removeprefix(first or "")) for each, text in zip(examples, texts, strict=True)]
+    frame = Frame() if chat is False else Frame.of(base)
+    if chat and frame == Frame():
+        raise InvalidInput("the base model has no chat template; ask without one (--plain)")
+    return [replace(each, text=frame.around(each.text)) for each in examples]
 
 
 async def examine(

@@ -14,7 +14,8 @@ from indexer.base_models import KnownBase
 from indexer.model_card import MODEL_CARD_FILE, card_prompts
 from indexer.whole_model import is_whole_model
 from serving import TransformersConfig, TransformersEngine
-from serving.derivation import Derivation, Derived, Frame, Sampling, prompt_bank
+from serving.derivation import Derivation, Derived, Sampling, prompt_bank
+from serving.frame import Frame
 from slmdock import output
 from slmdock.catalogue_commands import SPECIFICATION_SUFFIX, Json, known_bases, save_specification
 from slmdock.context import Context

@@ -10,8 +10,9 @@ import pytest_asyncio
 from indexer import AdapterStore, BaseModels
 from indexer.adapter import read_adapter
 from serving import TransformersConfig, TransformersEngine
-from serving.derivation import BANK_FILE, Derivation, Frame, Sampling, prompt_bank
+from serving.derivation import BANK_FILE, Derivation, Sampling, prompt_bank
 from serving.engine import AdapterUnavailable
+from serving.frame import Frame
 from specification.errors import InvalidInput
 from tests.serving import worlds
 from tests.serving.tiny import BASE_NAME, build_base

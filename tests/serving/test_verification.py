@@ -156,7 +156,7 @@ def test_prompts_are_rendered_by_the_template(base: Path, tmp_path: Path) -> Non
     bare = tiny.build_base(tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     assert rendered(bare, asked) == asked
-    with pytest.raises(InvalidInput, match="its chat template cannot be used"):
+    with pytest.raises(InvalidInput, match="has no chat template"):
         rendered(bare, asked, chat=True)
 
 
