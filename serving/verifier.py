@@ -6,7 +6,6 @@ engine dies a second time, or at once where memory or time was exceeded.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -96,8 +95,8 @@ class Verifier:
         while True:
             try:
                 await self.work_off()
-            except DockError as error:
-                log.error("verification has to wait: %s", error)
+            except Exception as error:
+                log.error("verification has to wait: %s", error, exc_info=not isinstance(error, DockError))
                 await asyncio.sleep(60 * POLL_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
@@ -122,7 +121,11 @@ class Verifier:
         if learnware is None:
             await self._finish(job, None, "it was removed meanwhile", told)
             return
-        base = await asyncio.to_thread(self._base_of, learnware.base_model)
+        try:
+            base = await asyncio.to_thread(self._base_of, learnware.base_model)
+        except InvalidInput as error:
+            await self._finish(job, None, str(error), told)
+            return
         engine = await self._ready(base, learnware.rank)
 
         def advance(done: int, total: int) -> None:
@@ -144,8 +147,12 @@ class Verifier:
                 return
             verdict = Verdict(complaints=(f"it cannot be run: {error}",), broken=True, examples=len(examples))
         verdict = verdict.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
-        await self._deliver(job, learnware, verdict)
-        await self._finish(job, verdict, "", told)
+        try:
+            await self._deliver(job, learnware, verdict)
+        except DockError as error:
+            await self._finish(job, None, f"its verdict could not be kept: {error}", told)
+        else:
+            await self._finish(job, verdict, "", told)
 
     async def _finish(self, job: Job, verdict: Verdict | None, error: str, told: Callable[[Job], None]) -> None:
         await asyncio.to_thread(self.queue.finish, job, verdict, error)
@@ -185,8 +192,7 @@ class Verifier:
             return task.result()
         finally:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, DockError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     def _require_memory(self, engine: Engine, when: str) -> None:
         held = engine.resident / 2**30 if isinstance(engine, VllmProcess) else 0.0

@@ -301,6 +301,26 @@ async def test_an_engine_that_does_not_start_leaves_the_queue_as_it_was(
     assert [(one.state, one.attempts) for one in queue.jobs()] == [("waiting", 0)]
 
 
+async def test_a_verdict_that_cannot_be_kept_does_not_hold_up_the_others(
+    own: TinyDock, records: dict[str, Learnware], queue: VerificationQueue
+) -> None:
+    for name in ("inert", "overflows"):
+        queue.add(records[name].id, f"{name}@1", HELD_OUT, "someone", chat=False)
+    verifier, verdicts = a_verifier(own, queue, iter([exact(own)]), VerifierLimits())
+    keep = verifier._deliver
+
+    async def deliver(job: Job, learnware: Learnware, verdict: Verdict) -> None:
+        await keep(job, learnware, verdict)
+        if learnware.name == "inert":
+            raise CatalogueError("the disk is full")
+
+    verifier._deliver = deliver
+    await verifier.work_off()
+    assert [one.state for one in queue.jobs()] == ["failed", "error"]
+    assert queue.jobs()[1].error == "its verdict could not be kept: the disk is full"
+    assert len(verdicts) == 2
+
+
 async def test_no_more_than_so_many_an_hour(
     own: TinyDock, records: dict[str, Learnware], queue: VerificationQueue
 ) -> None:
