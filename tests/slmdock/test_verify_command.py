@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import GatewayParts, TaskStore
+from serving import GatewayParts, TaskStore, TransformersConfig, TransformersEngine
 from slmdock.dock import TASKS_FOLDER, Dock, DockConfig
+from slmdock.verifying import VerifierConfig, make_verifier
 from specification import Example
 from tests.serving import taught, tiny
 from tests.serving.conftest import running
@@ -56,6 +57,24 @@ def url(dock: Dock) -> Iterator[str]:
 
 def write(file: Path, examples: list[Example]) -> None:
     file.write_text("".join(json.dumps(asdict(one)) + "\n" for one in examples))
+
+
+async def test_beside_a_gateway_a_broken_learnware_is_taken_out_of_service(own: CommandLine, dock: Dock) -> None:
+    engines = (EngineDouble(tiny.BASE_NAME),)
+    tasks = TaskStore(dock.config.folder / TASKS_FOLDER)
+    parts = GatewayParts(dock.catalogue, dock.retriever, dock.indexer, engines, tasks, verifying=True)
+    try:
+        inert = dock.move("inert", "published")
+        dock.verify("inert", taught.examples(16, 3), chat=False)
+        verifier = make_verifier(dock, VerifierConfig(), parts)
+        verifier._make = lambda base, rank: TransformersEngine(
+            TransformersConfig(Path(base.folder), base.name, dock.store.root)
+        )
+        await verifier.work_off()
+        assert dock.learnware(inert.id).status == "quarantined"
+        assert "changes nothing" in dock.history("inert", 1)[0].why
+    finally:
+        dock.close()
 
 
 def test_what_goes_together_is_said(own: CommandLine) -> None:
