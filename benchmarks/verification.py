@@ -4,7 +4,7 @@
 
 Each learnware of the demo is examined on examples that it was not trained on, as it is and spoilt: with random
 weights of the same size, or three tenths of it, trained as before on answers that were shuffled among the prompts,
-another task's adapter, scaled to next to nothing, and to overflow, and taught answers without an end. The demo's
+another task's adapter, scaled to next to nothing, and to overflow, and taught to say each answer 25 times. The demo's
 models are trained first if they are not there (five minutes on two cores), then those that only this needs.
 """
 
@@ -108,7 +108,7 @@ def _shuffled(folder: Path, base: Path, task: str) -> None:
     _train(folder, base, task, [Example(one.text, answer) for one, answer in zip(examples, answers, strict=True)])
 
 
-def _without_end(folder: Path, base: Path, task: str) -> None:
+def _repeated(folder: Path, base: Path, task: str) -> None:
     _train(
         folder, base, task, [Example(one.text, " ".join([one.answer] * 25)) for one in _trained_on(task)[:1600]]
     )
@@ -137,7 +137,7 @@ _KINDS: dict[str, Spoil] = {
     "another task's": _another,
     "changes nothing": _scaled(1e-7),
     "overflows": _scaled(1e30),
-    "without an end": _without_end,
+    "answers 25 times": _repeated,
 }
 
 
