@@ -4,8 +4,8 @@
 
 Each learnware of the demo is examined on examples that it was not trained on, as it is and spoilt: with random
 weights of the same size, or three tenths of it, trained as before on answers that were shuffled among the prompts,
-another task's adapter, scaled to next to nothing, and to overflow, and taught to say each answer 25 times. The demo's
-models are trained first if they are not there (five minutes on two cores), then those that only this needs.
+another task's adapter, scaled to next to nothing, and to overflow, and taught to say each answer 25 times. The
+demo's models are trained first if they are not there (five minutes on two cores), then those that only this needs.
 """
 
 import argparse
