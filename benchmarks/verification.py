@@ -48,12 +48,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=cache_folder() / "demo" / "full" / "models")
     parser.add_argument("--spoilt", type=Path, default=cache_folder() / "benchmarks" / "spoilt-adapters")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--kinds", nargs="+", choices=("good", *_KINDS), default=("good", *_KINDS))
     options = parser.parse_args()
     models = build_models(options.folder, FULL, progress=True)
-    folders = {"good": {task: models.adapters[task] for task in options.tasks}}
-    kinds = list(_KINDS)
+    folders = {"good": {task: models.adapters[task] for task in options.tasks}} if "good" in options.kinds else {}
+    kinds = {kind: make for kind, make in _KINDS.items() if kind in options.kinds}
     with progress_bar("spoiling", "adapters") as progress:
-        for place, (kind, make) in enumerate(_KINDS.items()):
+        for place, (kind, make) in enumerate(kinds.items()):
             folders[kind] = {task: options.spoilt / kind.replace(" ", "-") / task for task in options.tasks}
             for done, (task, folder) in enumerate(folders[kind].items(), 1):
                 if not folder.is_dir():
@@ -160,8 +161,8 @@ async def _examined(
     engine = _engine(kind, base, store.root)
     await engine.start()
     rows: list[tuple[str, str, Verdict | str]] = []
-    held = {task: _held_out(task, base) for task in folders["good"]}
     everything = [(name, task, folder) for name, tasks in folders.items() for task, folder in tasks.items()]
+    held = {task: _held_out(task, base) for task in {task for _, task, _ in everything}}
     try:
         with progress_bar("examining", "adapters") as progress:
             for done, (name, task, folder) in enumerate(everything, 1):
