@@ -103,10 +103,15 @@ def _refusals(file: Path, source: Path) -> Iterator[OnRefusal]:
         yield write
 
 
-def take_in(dock: Context, pending: Sequence[Pending], as_json: bool) -> None:
-    """Takes each in and says what became of it; ends the command with code 2 where one was refused."""
+def take_in(dock: Context, pending: Sequence[Pending], as_json: bool, place: Path | None = None) -> None:
+    """Takes each in and says what became of it; ends the command with code 2 where one was refused.
+
+    ``place`` is a temporary folder that no message need name.
+    """
     with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
         report = submit_all(pending, dock.encoder(), specification_cache(), access.submit, progress)
+    if place is not None:
+        report.refused[:] = [(label, reason.replace(f"{place}/", "")) for label, reason in report.refused]
     print_report(report, as_json)
     if report.refused:
         raise typer.Exit(2)

@@ -37,4 +37,5 @@ def ingest_package(
             context.obj,
             [(str(each), partial(read_package, each, Path(place), examples)) for each in dict.fromkeys(packages)],
             as_json,
+            Path(place),
         )

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -52,6 +53,15 @@ def test_packages_are_taken_in_and_found(cli: CommandLine, home: Path) -> None:
     task = write_examples(cli.home / "task.jsonl", sentences("farming", "What do I do with"))
     assert json.loads(cli("search", task, "--json").stdout)["ranked"][0]["learnware"]["id"] == taken["id"]
     assert json.loads(cli("ingest-package", home / "wheat.zip", "--json").stdout)["accepted"] == [taken]
+
+
+def test_a_refusal_names_the_file_in_the_archive_and_no_temporary_folder(cli: CommandLine, home: Path) -> None:
+    with ZipFile(home / "wheat.zip") as good, ZipFile(home / "broken.zip", "w") as broken:
+        for name in good.namelist():
+            broken.writestr(name, b"?" * 100 if name.endswith("adapter_model.safetensors") else good.read(name))
+    said = cli("ingest-package", home / "broken.zip", code=2).stdout
+    assert "adapter_model.safetensors: not a readable safetensors file" in said
+    assert tempfile.gettempdir() not in said.replace(str(home), "")
 
 
 def test_examples_make_up_for_statistics_that_cannot_be_compared(cli: CommandLine, home: Path) -> None:
