@@ -123,6 +123,12 @@ class VerificationQueue:
             ).fetchone()
         return _job(taken), EXAMPLES.validate_json(found[1])
 
+    def reclaim(self) -> None:
+        """Lets every job under way wait again; for whoever knows that nobody else is at one."""
+        if self.path.exists():
+            with self._changing() as connection:
+                connection.execute("UPDATE job SET state = 'waiting' WHERE state = 'running'")
+
     def advance(self, job: Job, done: int, total: int) -> None:
         """Notes how far a job is, and that somebody is at it."""
         self._update("done = ?, total = ?, seen = ?", job, (done, total, time.time()))

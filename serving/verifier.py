@@ -25,6 +25,8 @@ from specification import Example
 from specification.errors import DockError, EngineError, InvalidInput
 
 ATTEMPTS = 2
+BROKEN_OFF = 4
+"""Attempts after which one is left alone whose verification ended each time with the process that did it."""
 HOUR = 3600.0
 POLL_SECONDS = 2.0
 WATCH_SECONDS = 0.5
@@ -117,6 +119,9 @@ class Verifier:
         return True
 
     async def _verify(self, job: Job, examples: list[Example], told: Callable[[Job], None]) -> None:
+        if job.attempts > BROKEN_OFF:
+            await self._finish(job, None, f"it was broken off {BROKEN_OFF} times; is memory short?", told)
+            return
         learnware = next(iter(await asyncio.to_thread(self._catalogue.get, [job.learnware])), None)
         if learnware is None:
             await self._finish(job, None, "it was removed meanwhile", told)

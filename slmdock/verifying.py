@@ -44,6 +44,9 @@ def make_verifier(dock: Dock, config: VerifierConfig, parts: GatewayParts | None
             )
         )  # fmt: skip
 
+    if dock.config.qdrant is None:
+        # Whoever holds the catalogue's folder is alone, so what is under way was left by one that is gone.
+        dock.verification_queue.reclaim()
     deliver = _to_dock(dock) if parts is None else _to_gateway(parts)
     return Verifier(dock.verification_queue, dock.catalogue, dock.bases.get, make, deliver, config.limits)
 

@@ -288,6 +288,25 @@ async def test_one_engine_serves_what_waits_and_a_slow_learnware_is_stopped(
     assert (told[0].reference, told[0].state) == ("shuffled@1", "running")
 
 
+async def test_what_ended_its_process_again_and_again_is_left_alone(
+    own: TinyDock, records: dict[str, Learnware], queue: VerificationQueue
+) -> None:
+    queue.reclaim()
+    queue.add(records["good"].id, "good@1", HELD_OUT, "someone")
+    for attempt in range(1, 5):
+        taken = queue.take()
+        assert taken is not None
+        assert taken[0].attempts == attempt
+        assert queue.take() is None
+        queue.reclaim()
+    verifier, verdicts = a_verifier(own, queue, iter([]), VerifierLimits())
+    await verifier.work_off()
+    assert verdicts == []
+    assert [(one.state, one.error) for one in queue.jobs()] == [
+        ("error", "it was broken off 4 times; is memory short?")
+    ]
+
+
 async def test_an_engine_that_does_not_start_leaves_the_queue_as_it_was(
     own: TinyDock, records: dict[str, Learnware], queue: VerificationQueue
 ) -> None:
