@@ -87,6 +87,9 @@ if __name__ == "__main__":
         try:
             leave_network()
         except OSError as refusal:
-            sys.exit(f"supervised: the network cannot be cut off ({refusal.strerror})")
+            sys.exit(
+                f"supervised: the network cannot be cut off ({refusal.strerror}); allow network namespaces here, "
+                "or give --with-network ('slmdock serve': --verify-with-network)"
+            )
         os.nice(NICE)
     main(float(words[0]), words[1:])
