@@ -7,11 +7,10 @@ import io
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from unicodedata import normalize
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from catalogue.learnware import short
-from indexer.folders import KINDS, MAX_FILES
+from indexer.folders import KINDS, MAX_FILES, folded
 from indexer.whole_model import MAX_MODEL_BYTES
 from specification.errors import DockError, InvalidInput, TooLarge
 
@@ -71,7 +70,7 @@ def check_names(source: Path, names: Iterable[str]) -> list[str]:
         _check_name(source, path)
         above = [str(folder) for folder in PurePosixPath(path).parents][:-1]
         for each in (path, *above):
-            other = spellings.setdefault(_folded(each), each)
+            other = spellings.setdefault(folded(each), each)
             if other != each:
                 raise InvalidInput(
                     f"{source}: {short(other)} and {short(each)} differ only by case or Unicode form; rename one"
@@ -97,11 +96,6 @@ def _check_name(source: Path, path: str) -> None:
         raise InvalidInput(f"{source}: {short(path)} is a name with a backslash; separate folders by '/'")
     if not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise InvalidInput(f"{source}: {short(path)} leads out of it, or is no plain path; pack it again")
-
-
-def _folded(path: str) -> str:
-    """What all spellings have in common that some file system takes for one name."""
-    return normalize("NFKC", normalize("NFKC", path).casefold())
 
 
 class _Limited(io.FileIO):

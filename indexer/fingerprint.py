@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from indexer.folders import check_header, unreadable
-from indexer.whole_model import SHARD_NAME, TOKENIZER_CONFIG_FILE, WEIGHTS_FILE
+from indexer.whole_model import SHARD_NAME, TOKENIZER_CONFIG_FILE, TOKENIZER_FILES, WEIGHTS_FILE
 from specification.errors import InvalidAdapter
 from specification.files import parse_json, read_file
 
 TOKENIZER_FILE = "tokenizer.json"
-VOCABULARY_FILES = (TOKENIZER_FILE, "tokenizer.model", "vocab.json", "vocab.txt")
+VOCABULARY_FILES = sorted(TOKENIZER_FILES)
 MAX_VOCABULARY_BYTES = 2**26
 SLICE_BYTES = 4096
 SHOWN = 12

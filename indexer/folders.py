@@ -51,11 +51,16 @@ def list_folder(folder: Path) -> set[str]:
     return set(names)
 
 
+def folded(path: str) -> str:
+    """Returns what all spellings have in common that some file system takes for one name."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+
+
 def _require_distinct(folder: Path, names: Sequence[str]) -> None:
     """Raises InvalidAdapter for names that differ only in case or Unicode form."""
     seen: dict[str, str] = {}
     for name in names:
-        other = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        other = seen.setdefault(folded(name), name)
         if other != name:
             raise InvalidAdapter(
                 f"{folder}: {other!r} and {name!r} differ only in case or Unicode form; remove one of them"

@@ -78,6 +78,11 @@ class Engine(ABC):
     # Changes with each start that could be noticed: what was in memory before is gone.
     starts: int = 0
 
+    @property
+    def resident(self) -> int:
+        """The bytes of memory that its own processes hold, 0 where it has none or that is not known."""
+        return 0
+
     @abstractmethod
     async def start(self) -> None:
         """Returns when requests can be answered.

@@ -20,7 +20,6 @@ from indexer.life_cycle import HELD, MOVES, change_of
 from serving.engine import Engine
 from serving.examination import Verdict, examine, rendered
 from serving.verification_queue import Job, VerificationQueue
-from serving.vllm_process import VllmProcess
 from specification import Example
 from specification.errors import DockError, EngineError, InvalidInput
 
@@ -200,7 +199,7 @@ class Verifier:
             await asyncio.gather(task, return_exceptions=True)
 
     def _require_memory(self, engine: Engine, when: str) -> None:
-        held = engine.resident / 2**30 if isinstance(engine, VllmProcess) else 0.0
+        held = engine.resident / 2**30
         if held > self.limits.memory_gib:
             raise OutOfBounds(
                 f"the engine held {held:.1f} GiB of memory {when}, the limit is {self.limits.memory_gib:g}"
@@ -228,7 +227,7 @@ def deliver_to(dock: LifeCycle, job: Job, learnware: Learnware, verdict: Verdict
     words = as_reason(f"verification: {verdict}")
     state: State = "verified" if verdict.passed else "quarantined"
     held = learnware.status in HELD
-    if state in MOVES[learnware.status] and (held or verdict.broken) and learnware.status != "quarantined":
+    if state in MOVES[learnware.status] and (held or verdict.broken):
         learnware = dock.move(learnware, state, job.who, words)
     else:
         dock.history.note([change_of(learnware, "updated" if verdict.passed else "refused", job.who, words)])
