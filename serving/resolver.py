@@ -102,8 +102,13 @@ def register() -> None:
     if not store or not base_model:
         raise ValueError(f"the slmdock plugin needs {STORE_VARIABLE} and {BASE_VARIABLE}")
     from vllm.lora.resolver import LoRAResolverRegistry
+    from vllm.platforms import current_platform
 
     _permit_amx()
+    if current_platform.is_cpu():
+        from serving import cpu_lora
+
+        cpu_lora.install()
     # Not a subclass of vLLM's LoRAResolver, which would need vLLM at import time; only the method counts.
     registry: Any = LoRAResolverRegistry
     registry.register_resolver("slmdock", StoreResolver(Path(store), base_model))
