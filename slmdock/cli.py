@@ -13,6 +13,7 @@ import typer
 from catalogue import ServerAddress, Sharding
 from catalogue.address import KEY_VARIABLE
 from slmdock import (
+    bench_command,
     catalogue_commands,
     derive_command,
     export_command,
@@ -46,6 +47,7 @@ app = typer.Typer(
     help="Find the small language model that fits a task, and serve it.",
 )
 app.add_typer(catalogue_commands.base_app, name="base")
+app.add_typer(bench_command.bench_app, name="bench")
 app.add_typer(key_commands.key_app, name="key")
 app.add_typer(transfer_commands.catalogue_app, name="catalogue")
 for command in (

@@ -35,11 +35,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Course:
-    """How to train: the peak learning rate, and where and under which key to keep a checkpoint, if anywhere."""
+    """How to train: the peak learning rate, and where and under which key to keep a checkpoint, if anywhere.
+
+    ``half`` multiplies in bfloat16, which is twice as fast where the processor has AMX. ``every`` is the
+    seconds between two checkpoints, CHECKPOINT_SECONDS if None.
+    """
 
     rate: float
     checkpoint: Path | None = None
     fingerprint: str = ""
+    half: bool = False
+    every: float | None = None
 
 
 def make_batches(
@@ -59,7 +65,7 @@ def make_batches(
     batches = []
     for start in range(0, len(rows), window):
         alike = sorted(rows[start : start + window], key=lambda row: len(row[0]) + len(row[1]))
-        batches += [_collate(alike[i : i + size], eos, text_weight) for i in range(0, len(alike), size)]
+        batches += [collate(alike[i : i + size], eos, text_weight) for i in range(0, len(alike), size)]
     Random(len(batches)).shuffle(batches)
     return batches
 
@@ -78,7 +84,8 @@ def _garbled(prompts: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast, n
     ]
 
 
-def _collate(rows: list[tuple[list[int], list[int]]], pad: int, text_weight: float) -> Batch:
+def collate(rows: Sequence[tuple[list[int], list[int]]], pad: int, text_weight: float) -> Batch:
+    """Returns prompts and answers as one batch; see ``make_batches`` for the weights."""
     length = max(len(prompt) + len(answer) for prompt, answer in rows)
     ids = torch.full((len(rows), length), pad)
     weights = torch.zeros(len(rows), length)
@@ -98,19 +105,25 @@ def train(
     Starts from the course's checkpoint if there is one with its fingerprint.
     """
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=course.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=course.rate, weight_decay=0.01, betas=(0.9, 0.98), fused=course.half
+    )
     done = _restore(course, parameters, optimizer)
     on_step(done)
     model.train()
     saved = time.monotonic()
     for step in range(done, len(batches)):
         optimizer.param_groups[0]["lr"] = course.rate * _schedule(step, len(batches))
-        loss_of(model, batches[step]).backward()  # type: ignore[no-untyped-call]
+        with torch.autocast("cpu", torch.bfloat16, enabled=course.half):
+            loss = loss_of(model, batches[step])
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         on_step(step + 1)
-        if course.checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
+        if course.checkpoint and time.monotonic() - saved > (
+            CHECKPOINT_SECONDS if course.every is None else course.every
+        ):
             write_atomically(course.checkpoint, _state(course, parameters, optimizer, step + 1))
             saved = time.monotonic()
     model.eval()  # type: ignore[no-untyped-call]
