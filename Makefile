@@ -1,9 +1,10 @@
-.PHONY: help setup demo serve test lock clean
+.PHONY: help setup demo serve test slow lock clean
 
 help:
 	@echo "make demo    set up, train the demo's models, and run the whole way once"
 	@echo "make serve   set up, and leave the demo's stack running"
 	@echo "make test    set up, and run lint, types and tests"
+	@echo "make slow    set up, and run the tests that take minutes, which 'make test' leaves out"
 	@echo "make setup   only make the virtual environment"
 
 setup:
@@ -17,6 +18,9 @@ serve: setup
 
 test: setup
 	@scripts/test
+
+slow: setup
+	@.venv/bin/python -m pytest -m slow
 
 lock:
 	@scripts/lock

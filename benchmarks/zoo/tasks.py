@@ -93,7 +93,7 @@ def held_out_tasks(sets: Sequence[TrainingSet], scale: Scale) -> list[Task]:
 def make_task(domain: str, name: str, examples: Sequence[Example], scale: Scale) -> Task:
     """Splits examples, shuffled, into those for the sketch and the trial and those that measure."""
     labels = labels_of([each.answer for each in examples])
-    kept = _kept(examples, labels)
+    kept = list({each.text: each for each in _kept(examples, labels)}.values())
     order = np.random.default_rng(SEED).permutation(len(kept))
     shuffled = [kept[int(place)] for place in order]
     sketch = min(scale.sketch, len(shuffled) // 2)
