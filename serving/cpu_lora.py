@@ -52,9 +52,19 @@ class GroupedLora(punica_cpu.PunicaWrapperCPU):
         self, y: torch.Tensor, x: torch.Tensor, lora_a_stacked: torch.Tensor, lora_b_stacked: torch.Tensor,
         scale: float, *, buffer: torch.Tensor | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Adds the adapter of the output layer, whose rows are requests, not tokens."""
+        """Adds the adapter of the output layer, whose rows are requests, not tokens.
+
+        With ``prompt_logprobs`` they are one prompt's tokens, and vLLM does not say whose.
+
+        Raises:
+            NotImplementedError: they are, and an adapter in memory has an output layer; none of the dock's has.
+        """
         y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
-        inner = torch.zeros((len(x), lora_b_stacked.size(-1))) if buffer is None else buffer
+        if len(x) != len(self.sampler_indices):
+            if lora_b_stacked.any():
+                raise NotImplementedError("prompt_logprobs with an adapter of the output layer in memory")
+            return
+        inner = x.new_zeros((len(x), lora_b_stacked.size(-1)), dtype=torch.float32) if buffer is None else buffer
         shrink(inner, x, lora_a_stacked, scale, self.samples)
         expand(y, inner, lora_b_stacked, self.samples)
 

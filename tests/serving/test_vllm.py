@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from catalogue import Card, Learnware
+from catalogue import Card
 from indexer.store import WEIGHTS_FILE
 from serving import (
     DockClient,
@@ -41,7 +41,7 @@ EXTRA = ("--enable-log-requests", "--enable-auto-tool-choice", "--tool-call-pars
 
 
 def config(dock: TinyDock, **fields: Any) -> VllmConfig:
-    small: dict[str, Any] = {"max_loras": 4, "max_cpu_loras": 8, "max_lora_rank": 8, "max_model_len": 256}
+    small: dict[str, Any] = {"max_loras": 3, "max_cpu_loras": 8, "max_lora_rank": 8, "max_model_len": 256}
     paths = {"model": dock.base, "store": dock.store, "log": dock.folder / "vllm.log"}
     common: dict[str, Any] = {"base_model": BASE_NAME, "dtype": "float32", "kv_cache_gib": 1}
     return VllmConfig(**common | small | paths | fields)
@@ -123,9 +123,12 @@ async def test_ids_and_usage_pass_through_vllm(url: str, vllm_dock: TinyDock) ->
     await asyncio.to_thread(wait_for, lambda: used() == 8)
 
 
-async def test_a_mixed_batch_agrees_with_transformers_token_for_token(url: str, vllm_dock: TinyDock) -> None:
-    learnwares: list[Learnware] = [vllm_dock.indexer.catalogue.named(name) for name in ("cooking", "law", "space")]  # type: ignore[misc]
-    names = [BASE_NAME, *(one.engine_name for one in learnwares)]
+async def test_a_mixed_batch_agrees_with_single_requests_and_transformers(
+    url: str, vllm: VllmProcess, vllm_dock: TinyDock
+) -> None:
+    """With every place taken: vLLM alone would then give the base model's tokens to the last of the adapters."""
+    names = [BASE_NAME, *(named(vllm_dock, name) for name in ("cooking", "law", "space"))]
+    assert len(names) == 1 + vllm.config.max_loras
     asked = [(name, prompt) for prompt in PROMPTS for name in names]
     async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
 
@@ -137,6 +140,7 @@ async def test_a_mixed_batch_agrees_with_transformers_token_for_token(url: str, 
             return found
 
         served = await asyncio.gather(*(tokens(*one) for one in asked))
+        assert served == [await tokens(*one) for one in asked]
     assert served == await judged(vllm_dock, asked)
     of_first_prompt = served[: len(names)]
     assert len({tuple(one) for one in of_first_prompt}) == len(names)
