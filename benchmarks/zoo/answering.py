@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.zoo.scale import ANSWER_TOKENS
@@ -27,10 +28,12 @@ Options = list[tuple[int, ...]]
 class Answers:
     """Who was right: 1 or 0 for each example of each task, by the task's key; and what it cost.
 
-    ``seconds`` are those of the model alone; where several share the engine, they overlap.
+    ``nats`` are, for short answers, -log p of the gold answer's tokens, their mean for each example. ``seconds``
+    are those of the model alone; where several share the engine, they overlap.
     """
 
     rights: dict[str, list[int]] = field(default_factory=dict)
+    nats: dict[str, list[float]] = field(default_factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
@@ -69,6 +72,9 @@ class Examiner:
             else:
                 texts = await self._generated(model, prompts, found)
                 found.rights[task.key] = [int(is_right(a, b.answer)) for a, b in zip(texts, examples, strict=True)]
+                found.nats[task.key] = await self._surprise(
+                    model, prompts, [each.answer for each in examples], found
+                )
         found.seconds = round(time.monotonic() - started, 2)
         return found
 
@@ -100,6 +106,22 @@ class Examiner:
     async def _generated(self, model: str, prompts: list[list[int]], cost: Answers) -> list[str]:
         choices = await self._ask(model, {"prompt": prompts, "max_tokens": ANSWER_TOKENS}, cost)
         return [str(choice["text"]) for choice in choices]
+
+    async def _surprise(
+        self, model: str, prompts: list[list[int]], gold: Sequence[str], cost: Answers
+    ) -> list[float]:
+        """Returns the mean -log p of each gold answer's tokens, in nats; what is too long is cut."""
+        # vLLM wants room for the one token that has to be generated.
+        answers = [row[: ANSWER_TOKENS - 1] for row in self._tokens.answers(gold)]
+        whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        choices = await self._ask(model, {"prompt": whole, "max_tokens": 1, "prompt_logprobs": 0}, cost)
+        return [
+            -fmean(
+                choice["prompt_logprobs"][len(prompt) + place][str(token)]["logprob"]
+                for place, token in enumerate(answer)
+            )
+            for choice, prompt, answer in zip(choices, prompts, answers, strict=True)
+        ]
 
     async def _ask(self, model: str, body: dict[str, object], cost: Answers) -> list[dict[str, Any]]:
         answer = await self._engine.post("completions", {"model": model, "temperature": 0, **body})

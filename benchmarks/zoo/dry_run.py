@@ -22,7 +22,9 @@ from serving.gpu_plan import BATCHED_TOKENS, GIB, SEQUENCES, GpuPlan, GpuWishes,
 from serving.vllm_options import VllmConfig, command
 from specification import Example, read_examples
 
-PAPER = replace(SMALL, name="paper", adapter_examples=20_000)
+PAPER = replace(SMALL, name="paper", adapter_steps=1250)
+EXAMPLES_A_STEP = 16
+"""What an optimizer step is assumed to see there."""
 RATE_SHARE = 0.1
 """Of the small scale's learning rates, which are for models some thousand times smaller. Assumed."""
 GPU_BYTES, GPU_FLOPS = 80 * GIB, 312e12
@@ -113,8 +115,8 @@ class DryRun:
         return found + [Work(f"{each.hub} reads all tasks", each.parameters, asked, READING) for each in LARGE]
 
     def _seen(self, made: Iterable[Recipe]) -> float:
-        parts = ((each.examples, Amount.total(self.trained[key] for key in each.sets)) for each in made)
-        return sum(examples * part.tokens / part.examples for examples, part in parts)
+        parts = ((each.steps, Amount.total(self.trained[key] for key in each.sets)) for each in made)
+        return sum(EXAMPLES_A_STEP * steps * part.tokens / part.examples for steps, part in parts)
 
 
 def dry_run(data: Path) -> DryRun:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.zoo.dry_run import (
     BYTES_A_TOKEN,
+    EXAMPLES_A_STEP,
     GPU_BYTES,
     GPU_FLOPS,
     GPU_SHARE,
@@ -46,8 +47,8 @@ Examples and tokens are those of DIR, less what is held out; the hub may hold mo
 DIR, or too few to hold some out. A token is taken to be a digit or {bytes} bytes of other text: neither
 tokenizer is here."""
 ADAPTERS_NOTE = """\
-{count} adapters, {poor} of them poor on purpose, made as at the scale small, each with up to {examples:,}
-examples seen, repeats counted. Learning rates are {share:g} of that scale's ({rates}). Rank, examples and
+{count} adapters, {poor} of them poor on purpose, made as at the scale small, each in up to {steps:,}
+steps of {examples} examples. Learning rates are {share:g} of that scale's ({rates}). Rank, steps and
 rates are assumed: how the paper's learnwares were trained, beyond LoRA and supervised, its public code does
 not say."""
 WORK_NOTE = """\
@@ -127,7 +128,12 @@ def _sets(console: Console, run: DryRun) -> None:
     rates = " and ".join(f"{rate:.2g}" for rate in sorted({each.rate for each in run.adapters}))
     poor = sum(each.poor for each in run.adapters)
     filled = ADAPTERS_NOTE.format(
-        count=len(run.adapters), poor=poor, examples=PAPER.adapter_examples, share=RATE_SHARE, rates=rates
+        count=len(run.adapters),
+        poor=poor,
+        steps=PAPER.adapter_steps,
+        examples=EXAMPLES_A_STEP,
+        share=RATE_SHARE,
+        rates=rates,
     )
     _say(console, filled)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -26,8 +26,8 @@ COMBINED = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one adapter is made. ``share`` of each set's examples is used, ``examples`` are seen, repeats counted;
-    ``noise`` is the share of them whose answers were exchanged for those of others.
+    """How one adapter is made. ``share`` of each set's examples is used; ``noise`` is the share of them whose
+    answers were exchanged for those of others. ``steps`` are the optimizer's.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Recipe:
     sets: tuple[str, ...]
     rank: int
     rate: float
-    examples: int
+    steps: int
     share: float = 1.0
     noise: float = 0.0
     poor: bool = False
@@ -59,14 +59,6 @@ class Recipe:
             found[int(place)] = Example(found[int(place)].text, answer)
         return [found[int(place)] for place in generator.permutation(len(found))]
 
-    def courses(self, sets: Sequence[TrainingSet]) -> Iterator[list[Example]]:
-        """Yields rounds over its examples until it has seen as many as it should."""
-        drawn = self.drawn(sets)
-        left = self.examples
-        while left > 0:
-            yield drawn[:left]
-            left -= len(drawn)
-
     @property
     def fingerprint(self) -> str:
         """Changes with anything that is said here."""
@@ -89,12 +81,12 @@ def recipes(sets: Sequence[TrainingSet], scale: Scale) -> list[Recipe]:
 
 def _variants(name: str, sets: tuple[str, ...], place: int, scale: Scale) -> list[Recipe]:
     """A good adapter on either base, a slighter one, and one that is poor, each set's in its own way."""
-    slight = Recipe(f"{name}-3", STRONG, sets, 4, 2e-3, scale.adapter_examples // 2, share=0.5)
-    few = max(32, scale.adapter_examples // 40)
+    slight = Recipe(f"{name}-3", STRONG, sets, 4, 2e-3, scale.adapter_steps // 2, share=0.5)
+    few = max(1, scale.adapter_steps // 30)
     poor = (
-        Recipe(f"{name}-4", STRONG, sets, 8, 2e-3, scale.adapter_examples // 2, noise=0.8, poor=True),
+        Recipe(f"{name}-4", STRONG, sets, 8, 2e-3, scale.adapter_steps // 2, noise=0.8, poor=True),
         Recipe(f"{name}-4", WEAK, sets, 8, 1e-3, few, poor=True),
-        Recipe(f"{name}-4", STRONG, sets, 8, 2e-3, scale.adapter_examples // 2, share=0.02, poor=True),
+        Recipe(f"{name}-4", STRONG, sets, 8, 2e-3, scale.adapter_steps // 2, share=0.02, poor=True),
     )
     return [
         _good(f"{name}-1", STRONG, sets, scale), _good(f"{name}-2", WEAK, sets, scale), slight,
@@ -103,4 +95,4 @@ def _variants(name: str, sets: tuple[str, ...], place: int, scale: Scale) -> lis
 
 
 def _good(name: str, base: str, sets: tuple[str, ...], scale: Scale) -> Recipe:
-    return Recipe(name, base, sets, 16, 2e-3, scale.adapter_examples)
+    return Recipe(name, base, sets, 16, 2e-3, scale.adapter_steps)

@@ -27,7 +27,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything. Tokens and examples are those seen in training, repeats counted.
+    """How much of everything. ``tokens`` are those read in pretraining, repeats counted; ``tuning_steps`` the
+    generalist's on all sets and ``adapter_steps`` a good adapter's, see ``texts.tuning_batches``.
 
     ``sets`` limits the training sets and tasks of a domain, None takes all; ``context`` is in tokens. Of each
     task ``sketch`` prompts make the specification and, with labels, the trial; ``test`` others measure it,
@@ -40,8 +41,8 @@ class Scale:
     base: Shape
     generalist: Shape
     tokens: dict[str, int]
-    tuning_examples: int
-    adapter_examples: int
+    tuning_steps: int
+    adapter_steps: int
     variants: int
     sets: int | None = None
     sketch: int = 64
@@ -51,11 +52,11 @@ class Scale:
 
 
 TINY = Scale(
-    "tiny", 1024, 192, Shape(64, 2), Shape(192, 3), {STRONG: 150_000, WEAK: 30_000, GENERALIST: 100_000}, 400, 128,
+    "tiny", 1024, 192, Shape(64, 2), Shape(192, 3), {STRONG: 150_000, WEAK: 30_000, GENERALIST: 100_000}, 20, 20,
     variants=2, sets=2, sketch=32, test=32, generated=8, held_out=32,
 )  # fmt: skip
 SMALL = Scale(
     "small", 8192, 384, Shape(192, 4), Shape(512, 8),
-    {STRONG: 3_500_000, WEAK: 700_000, GENERALIST: 3_500_000}, 24_000, 2000, variants=4,
+    {STRONG: 3_500_000, WEAK: 700_000, GENERALIST: 3_500_000}, 1500, 400, variants=4,
 )  # fmt: skip
 SCALES = {scale.name: scale for scale in (TINY, SMALL)}

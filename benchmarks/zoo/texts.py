@@ -19,6 +19,7 @@ BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 CUES = (":", "：", " is", "应选择")
 """How a prompt ends that asks for its answer itself; others get a line more."""
 BATCH_TOKENS = 4096
+"""Of a step of pretraining."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +118,25 @@ class Tokens:
         return [[*row, self.tokenizer.eos_token_id][:ANSWER_TOKENS] for row in rows]
 
 
-def tuning_batches(examples: Sequence[Example], tokens: Tokens, seed: int) -> list[Batch]:
-    """Batches of about BATCH_TOKENS tokens; only answers count in the loss."""
+def tuning_batches(examples: Sequence[Example], tokens: Tokens, steps: int, size: int) -> list[Batch]:
+    """Returns ``steps`` batches of about ``size`` tokens each, round after round over the examples.
+
+    Only answers count in the loss. A batch's examples are of like length; a round's batches come in any order.
+    """
+    batches: list[Batch] = []
+    while len(batches) < steps:
+        batches += _round(examples, tokens, size, SEED + len(batches))
+    return batches[:steps]
+
+
+def _round(examples: Sequence[Example], tokens: Tokens, size: int, seed: int) -> list[Batch]:
     prompts = tokens.prompts([each.text for each in examples])
     answers = tokens.answers([each.answer for each in examples])
     rows = sorted(zip(prompts, answers, strict=True), key=lambda row: len(row[0]) + len(row[1]))
     batches: list[Batch] = []
     waiting: list[tuple[list[int], list[int]]] = []
     for row in rows:
-        if waiting and (len(waiting) + 1) * (len(row[0]) + len(row[1])) > BATCH_TOKENS:
+        if waiting and (len(waiting) + 1) * (len(row[0]) + len(row[1])) > size:
             batches.append(collate(waiting, tokens.tokenizer.pad_token_id, 0.0))
             waiting = []
         waiting.append(row)

@@ -34,6 +34,8 @@ from specification.files import write_atomically
 PRETRAINING_RATE = 2e-3
 GENERALIST_RATE, TUNING_RATE = 1e-3, 4e-4
 CHECKPOINT_SECONDS = 180.0
+ADAPTER_TOKENS, UNION_TOKENS = 1024, 2048
+"""Of a step of tuning, an adapter or the generalist."""
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -143,17 +145,15 @@ def _make_model(shop: Workshop, name: str) -> None:
 
 def _union(shop: Workshop) -> list[Batch]:
     every = [each for one in shop.sets for each in one.train]
-    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(SEED)).tolist()
-    rounds = -(-shop.scale.tuning_examples // len(every))
-    drawn = [every[place] for place in (order * rounds)[: shop.scale.tuning_examples]]
-    return tuning_batches(drawn, shop.tokens, SEED)
+    return tuning_batches(every, shop.tokens, shop.scale.tuning_steps, UNION_TOKENS)
 
 
 def _train(shop: Workshop, model: LlamaForCausalLM, batches: Sequence[Batch], name: str, rate: float) -> None:
     """Trains with checkpoints; what was trained to the end is not trained again."""
     kept = shop.folder / "checkpoints" / f"{name}.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    course = Course(rate, kept, f"{shop.scale}", half=True, every=CHECKPOINT_SECONDS)
+    said = f"{name} {model.config.to_diff_dict()} {len(batches)} {rate}"
+    course = Course(rate, kept, said, half=True, every=CHECKPOINT_SECONDS)
     status = kept.with_suffix(".json")
 
     def note(step: int) -> None:
@@ -171,13 +171,12 @@ def _make_adapter(shop: Workshop, recipe: Recipe) -> None:
         r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules=list(TARGETS), task_type="CAUSAL_LM"
     )
     adapted = get_peft_model(model, config)
-    rounds = enumerate(recipe.courses(shop.sets))
-    batches = [batch for turn, examples in rounds for batch in tuning_batches(examples, shop.tokens, SEED + turn)]
+    batches = tuning_batches(recipe.drawn(shop.sets), shop.tokens, recipe.steps, ADAPTER_TOKENS)
     train(model, batches, Course(recipe.rate, half=True), lambda step: None)
     adapted.peft_config["default"].base_model_name_or_path = recipe.base
     unfinished = _emptied(shop.folder / "adapters" / f".{recipe.name}")
     adapted.save_pretrained(str(unfinished), save_embedding_layers=False)
-    _finish(unfinished, shop.adapter(recipe), {"recipe": asdict(recipe), "steps": len(batches)}, started)
+    _finish(unfinished, shop.adapter(recipe), {"recipe": asdict(recipe)}, started)
 
 
 def _configuration(shape: Shape, shop: Workshop) -> LlamaConfig:

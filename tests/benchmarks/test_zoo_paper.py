@@ -113,7 +113,7 @@ def test_the_dry_run_makes_the_zoos_recipes(data: Path) -> None:
     trained = [each for each in found.work() if each.name.startswith("train")]
     # Three digits, and 29 or 26 other bytes.
     tokens = {"finance": 3 + 29 / 4, "medical": 3 + 29 / 4, "math": 3 + 26 / 4}
-    seen = sum(each.examples * tokens[each.name.partition("-")[0]] for each in found.adapters)
+    seen = sum(16 * each.steps * tokens[each.name.partition("-")[0]] for each in found.adapters)
     assert sum(each.tokens for each in trained) == pytest.approx(seen)
     read = [each for each in found.work() if each not in trained]
     asked = sum(each.tokens for tasks in found.users.values() for each in tasks.values())
