@@ -1,6 +1,7 @@
 """The zoo's pictures: a radar plot a domain, as in the paper, and one bar chart of the averages."""
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,14 @@ def _radar(results: Results, file: Path) -> None:
             style = {"color": COLOURS[system], "linestyle": ":" if system == ORACLE else "-"}
             axes.plot([*angles, angles[0]], [*scores, scores[0]], label=system, linewidth=1.8, **style)  # type: ignore[arg-type]
         axes.set_xticks(angles, _labels(tasks, results), fontsize=8)
-        axes.tick_params(axis="x", pad=12)
-        axes.set_ylim(0, 100)
-        axes.set_yticks([25, 50, 75], ["25", "50", "75 %"], fontsize=7, color="#777777")
+        for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
+            side = np.cos(angle)
+            label.set_horizontalalignment("center" if abs(side) < 0.2 else "left" if side > 0 else "right")
+        axes.tick_params(axis="x", pad=4)
+        highest = 25 * ceil(4 * max(float(results.vector(ORACLE, task).mean()) for task in tasks))
+        axes.set_ylim(0, highest)
+        rings = range(25, highest, 25)
+        axes.set_yticks(rings, [f"{ring} %" for ring in rings], fontsize=7, color="#777777")
         axes.set_title(f"{name}: right answers; * not in the headline", fontsize=11, pad=24)
     if groups:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(RADAR))
@@ -68,7 +74,9 @@ def _bars(results: Results, file: Path) -> None:
         spans = np.array([[each.mean - each.low, each.high - each.mean] for each in found]).T
         where = np.arange(len(found)) + (place - (len(COLOURS) - 1) / 2) * width
         axes.bar(where, means, width, label=system, color=colour, yerr=spans, ecolor="#444444", capsize=1.5)
-    axes.set_xticks(range(len(results.groups)), [f"{n}\n{len(t)} tasks" for n, t in results.groups.items()])
+    sizes = {name: len(tasks) for name, tasks in results.groups.items()}
+    labels = [f"{name}\n{size} task{'s' * (size > 1)}" for name, size in sizes.items()]
+    axes.set_xticks(range(len(labels)), labels)
     axes.set_ylabel("right answers, %")
     axes.set_ylim(0, 100)
     axes.spines[["top", "right"]].set_visible(False)

@@ -143,6 +143,21 @@ class Results:
         drawn = [one[self._draws[task.key]].mean(axis=1) for one, task in zip(vectors, tasks, strict=True)]
         return Interval.of(float(np.mean([one.mean() for one in vectors])), np.mean(drawn, axis=0))
 
+    @cached_property
+    def short(self) -> list[Task]:
+        """The tasks with short answers, which are also measured by how likely the gold answer is."""
+        return [task for task in self.tasks if not task.labels]
+
+    def surprise(self, system: str, task: Task) -> float:
+        """Returns a system's mean -log p of a short task's gold answers, in nats a token; lower is better.
+
+        The oracles are those of this measure, not of right answers.
+        """
+        every = {name: float(np.mean(each.nats[task.key])) for name, each in self.answers.items()}
+        if system == ORACLE:
+            return min(every[name] for name in self.learnwares)
+        return float(np.mean([every[name] for name in self.systems[system][task.key]]))
+
     def against(self, system: str, other: str, tasks: Sequence[Task]) -> tuple[int, int, int]:
         """Returns on how many tasks a system wins, ties and loses against another."""
         gaps = [float((self.vector(system, task) - self.vector(other, task)).mean()) for task in tasks]
@@ -171,6 +186,10 @@ class Results:
             **cost,
             "learnwares": len(self.recipes),
             "headline": [task.key for task in self.headline],
+            "nats": {
+                task.key: {system: round(self.surprise(system, task), 4) for system in self.systems}
+                for task in self.short
+            },
             "averages": {
                 name: {system: vars(self.average(system, tasks)) for system in self.systems}
                 for name, tasks in self.groups.items()

@@ -23,6 +23,8 @@ def tables(results: Results) -> str:
             _against(results),
             "Every task, in *italics* where it is left out of the headline; last, what match and quality chose:",
             _tasks(results),
+            "Short answers by how likely the gold one is: -log p in nats a token, lower is better:",
+            _short(results),
             "What the dock found of the learnwares:",
             _learnwares(results),
             "Time and tokens:",
@@ -62,6 +64,15 @@ def _tasks(results: Results) -> str:
         cells = [f"{100 * each:.0f}" for each in (task.constant, *scores)]
         rows.append([name, len(task.test), *cells, chosen])
     return markdown(["task", "examples", "blind", *SHOWN, "chosen"], rows)
+
+
+def _short(results: Results) -> str:
+    systems = [system for system in SHOWN if system != SETS_ORACLE]
+    scores = [[results.surprise(system, task) for system in systems] for task in results.short]
+    rows = [[task.key, *(f"{one:.2f}" for one in row)] for task, row in zip(results.short, scores, strict=True)]
+    if scores:
+        rows.append(["average", *(f"{one:.2f}" for one in np.mean(scores, axis=0))])
+    return markdown(["task", *systems], rows)
 
 
 def _learnwares(results: Results) -> str:

@@ -26,20 +26,23 @@ def task(domain: str, name: str) -> Task:
 
 def answers(model: str, tasks: list[Task], sketch: bool = False) -> Answers:
     rights = {}
+    nats = {"math-short": [2 - GOOD[model]] * 100}
     for place, one in enumerate(tasks):
         examples = one.sketch if sketch else one.test
-        share = GOOD[model] if one.name != "impossible" else 0.5
+        share = GOOD[model] if one.labels else 0.0
+        share = 0.5 if one.name == "impossible" else share
         generator = np.random.default_rng([place, sum(model.encode())])
         found = np.zeros(len(examples), dtype=int)
         found[generator.permutation(len(examples))[: round(share * len(examples))]] = 1
         rights[one.key] = found.tolist()
-    return Answers(rights, 1000, 10, 1.5)
+    return Answers(rights, nats, 1000, 10, 1.5)
 
 
 @pytest.fixture(scope="module")
 def results() -> Results:
     tasks = [task(domain, name) for domain in ("finance", "math") for name in ("one", "two", "three")]
     tasks.append(task("math", "impossible"))
+    tasks.append(Task("math", "short", (), tasks[0].sketch, tasks[0].test))
     recipes = [
         Recipe(name, STRONG, ("finance-one",), 8, 1e-3, 10, poor=name == "b-2")
         for name in GOOD
@@ -63,7 +66,7 @@ def results() -> Results:
 
 
 def test_what_nobody_can_do_is_left_out(results: Results) -> None:
-    assert [one.name for one in results.tasks if one not in results.headline] == ["impossible"]
+    assert [one.name for one in results.tasks if one not in results.headline] == ["impossible", "short"]
 
 
 def test_averages_and_intervals(results: Results) -> None:
@@ -98,9 +101,16 @@ def test_a_trial_finds_the_best(results: Results) -> None:
     assert results.average("dock, trial of 16", results.headline).mean >= 70
 
 
+def test_short_answers_are_measured_by_likelihood_too(results: Results) -> None:
+    (short,) = results.short
+    assert results.surprise(ORACLE, short) == pytest.approx(2 - 0.9)
+    assert results.surprise("generalist", short) == pytest.approx(2 - 0.8)
+    assert results.surprise("random learnware", short) == pytest.approx(2 - 0.575)
+
+
 def test_groups(results: Results) -> None:
     sizes = {name: len(tasks) for name, tasks in results.groups.items()}
-    assert sizes == {"finance": 3, "math": 3, "headline": 6, "finance, all": 3, "math, all": 4, "all tasks": 7}
+    assert sizes == {"finance": 3, "math": 3, "headline": 6, "finance, all": 3, "math, all": 5, "all tasks": 8}
 
 
 def test_tables_and_pictures(results: Results, tmp_path: Path) -> None:
