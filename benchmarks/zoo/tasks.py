@@ -30,7 +30,6 @@ LETTER = re.compile(r"[A-Fa-f]")
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 BOXED = re.compile(r"\\boxed\s*\{")
 CERTAINTY = 0.05
-LEAST_EXACT = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Task:
     @property
     def constant(self) -> float:
         """The share of the measuring examples that the best answer given blindly gets right."""
-        counts = Counter(each.answer for each in self.test)
-        return counts.most_common(1)[0][1] / len(self.test) if self.labels else 0.0
+        counts = Counter(each.answer if self.labels else final(each.answer) for each in self.test)
+        return counts.most_common(1)[0][1] / len(self.test)
 
 
 def read_tasks(data: Path, scale: Scale) -> list[Task]:
@@ -169,10 +168,7 @@ def possible(task: Task, rights: Sequence[int]) -> bool:
 
     ``rights`` says how many of the measuring examples each model got right: learnwares, bases and the generalist.
     The best of them must beat the best blind answer by more than chance explains with that many models (one-sided
-    binomial test, Bonferroni, 5 %); of short answers it must get 5 % right.
+    binomial test, Bonferroni, 5 %).
     """
-    best, count = max(rights), len(task.test)
-    if not task.labels:
-        return best >= LEAST_EXACT * count
-    test = binomtest(best, count, min(task.constant, 1 - 1e-9), alternative="greater")
+    test = binomtest(max(rights), len(task.test), task.constant, alternative="greater")
     return bool(test.pvalue * len(rights) < CERTAINTY)

@@ -125,9 +125,11 @@ def test_a_task_counts_if_any_model_can_do_it() -> None:
     # One of a hundred models is that lucky.
     assert possible(task, [72])
     assert not possible(task, [72] + [60] * 99)
-    short = Task("math", "two", (), (), examples)
-    assert possible(short, [5])
-    assert not possible(short, [4, 0])
+    numbers = tuple(Example(str(n), str(n % 20)) for n in range(100))
+    short = Task("math", "two", (), (), numbers)
+    assert short.constant == 0.05
+    assert possible(short, [15])
+    assert not possible(short, [8, 0])
 
 
 def test_recipes_are_the_same_each_time_and_as_poor_as_they_say() -> None:
