@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.data import Domain, read_domain
 from benchmarks.zoo.scale import ANSWER_TOKENS, DOMAINS, HEAD_TOKENS, SEED, Scale
+from slmdock.demo.tokenizer import BOS, EOS, PAD, train_core
 from slmdock.demo.training import Batch, collate
 from specification import Example, read_examples
 from specification.errors import InvalidInput
 
-BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 CUES = (":", "：", " is", "应选择")
 """How a prompt ends that asks for its answer itself; others get a line more."""
 BATCH_TOKENS = 4096
@@ -78,23 +77,10 @@ def prompt_of(text: str) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Trains byte-level BPE on the texts, digits one by one."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=[BOS, EOS, PAD], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
-    core.train_from_iterator(texts, trainer)
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, core.token_to_id(BOS))]
-    )
+    """Trains the tokenizer of all models on the texts."""
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=PAD, padding_side="right",
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=train_core(texts, vocabulary), bos_token=BOS, eos_token=EOS, pad_token=PAD,
+        padding_side="right", clean_up_tokenization_spaces=False,
     )  # fmt: skip
 
 
