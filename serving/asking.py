@@ -74,8 +74,10 @@ class Asker:
         known = dict(zip(steps, logprobs, strict=True))
         return [float(sum(known[step] for step in one.steps)) for one in continuations], found
 
-    async def ask(self, model: str, prompt: str | list[int], max_tokens: int, **fields: object) -> dict[str, Any]:
-        """Sends one prompt, as text or in tokens; returns the engine's answer."""
+    async def ask(
+        self, model: str, prompt: str | list[int] | list[list[int]], max_tokens: int, **fields: object
+    ) -> dict[str, Any]:
+        """Sends one prompt, as text or in tokens, or several in tokens; returns the engine's answer."""
         asked = {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
         route: Route = "chat/completions" if self.chat else "completions"
         async with self.gate:

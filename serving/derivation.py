@@ -187,7 +187,9 @@ class _Metered(Asker):
 
     tokens = 0
 
-    async def ask(self, model: str, prompt: str | list[int], max_tokens: int, **fields: object) -> dict[str, Any]:
+    async def ask(
+        self, model: str, prompt: str | list[int] | list[list[int]], max_tokens: int, **fields: object
+    ) -> dict[str, Any]:
         answer = await super().ask(model, prompt, max_tokens, **fields)
         self.tokens += int(answer["usage"]["total_tokens"])
         return answer

@@ -11,7 +11,7 @@ from slmdock.dock import cache_folder
 from specification.errors import InvalidInput
 from specification.files import write_atomically
 
-bench_app = typer.Typer(no_args_is_help=True, help="Measure what the dock as a whole is worth.")
+bench_app = typer.Typer(no_args_is_help=True)
 
 
 @bench_app.callback()
@@ -41,9 +41,6 @@ def zoo(
 
     Interrupted at any point, the same command goes on. Tables, pictures and results.json are left in the folder.
     """
-    for library in ("matplotlib", "vllm"):
-        if importlib.util.find_spec(library) is None:
-            raise InvalidInput(f"the zoo needs {library}; run 'make setup', or pip install it")
     from benchmarks.report import finish
     from benchmarks.zoo.figures import draw
     from benchmarks.zoo.paper import plan
@@ -56,6 +53,9 @@ def zoo(
         return
     if scale not in SCALES:
         raise InvalidInput(f"--scale {scale!r}: choose one of {', '.join(SCALES)}, paper")
+    for library in ("matplotlib", "vllm"):
+        if importlib.util.find_spec(library) is None:
+            raise InvalidInput(f"the zoo needs {library}; run 'make setup', or pip install it")
     place = folder or cache_folder() / "zoo" / scale
     results = Zoo(place, data, SCALES[scale], processes).run()
     summary, text = results.summary(), tables(results)

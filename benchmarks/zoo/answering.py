@@ -13,8 +13,8 @@ from benchmarks.zoo.scale import ANSWER_TOKENS
 from benchmarks.zoo.tasks import Task, is_right
 from benchmarks.zoo.texts import Tokens
 from serving import Engine
+from serving.asking import Asker, all_of
 from specification import Example, Progress
-from specification.errors import EngineError
 from specification.files import write_atomically
 
 TOGETHER = 8
@@ -52,7 +52,7 @@ class Examiner:
     """Asks one engine. Prompts are sent as tokens, cut as in training."""
 
     def __init__(self, engine: Engine, tokens: Tokens) -> None:
-        self._engine = engine
+        self._asker = Asker(engine)
         self._tokens = tokens
         self._prompts: dict[str, list[list[int]]] = {}
 
@@ -60,7 +60,7 @@ class Examiner:
         """Asks one model everything.
 
         Raises:
-            EngineError: the engine fails, or does not load the adapter.
+            EngineError, InvalidInput, LearnwareUnavailable: as ``Asker``.
         """
         started = time.monotonic()
         found = Answers()
@@ -94,17 +94,14 @@ class Examiner:
             for beginning in open:
                 places = [place for place, one in enumerate(said) if one == beginning]
                 allowed = sorted({one[len(beginning)] for one in options if one[: len(beginning)] == beginning})
-                body = {
-                    "prompt": [prompts[place] + list(beginning) for place in places], "max_tokens": 1,
-                    "allowed_token_ids": allowed, "return_token_ids": True,
-                }  # fmt: skip
-                choices = await self._ask(model, body, cost)
+                begun = [prompts[place] + list(beginning) for place in places]
+                choices = await self._ask(model, begun, 1, cost, allowed_token_ids=allowed, return_token_ids=True)
                 for place, choice in zip(places, choices, strict=True):
                     said[place] = along(options, (*beginning, choice["token_ids"][0]))
         return [labels[options.index(one)] for one in said]
 
     async def _generated(self, model: str, prompts: list[list[int]], cost: Answers) -> list[str]:
-        choices = await self._ask(model, {"prompt": prompts, "max_tokens": ANSWER_TOKENS}, cost)
+        choices = await self._ask(model, prompts, ANSWER_TOKENS, cost)
         return [str(choice["text"]) for choice in choices]
 
     async def _surprise(
@@ -114,7 +111,7 @@ class Examiner:
         # vLLM wants room for the one token that has to be generated.
         answers = [row[: ANSWER_TOKENS - 1] for row in self._tokens.answers(gold)]
         whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        choices = await self._ask(model, {"prompt": whole, "max_tokens": 1, "prompt_logprobs": 0}, cost)
+        choices = await self._ask(model, whole, 1, cost, prompt_logprobs=0)
         return [
             -fmean(
                 choice["prompt_logprobs"][len(prompt) + place][str(token)]["logprob"]
@@ -123,12 +120,10 @@ class Examiner:
             for choice, prompt, answer in zip(choices, prompts, answers, strict=True)
         ]
 
-    async def _ask(self, model: str, body: dict[str, object], cost: Answers) -> list[dict[str, Any]]:
-        answer = await self._engine.post("completions", {"model": model, "temperature": 0, **body})
-        data = await answer.read()
-        if answer.status != 200:
-            raise EngineError(f"the engine answered with status {answer.status}: {data[:300]!r}")
-        found = json.loads(data)
+    async def _ask(
+        self, model: str, prompts: list[list[int]], max_tokens: int, cost: Answers, **fields: object
+    ) -> list[dict[str, Any]]:
+        found = await self._asker.ask(model, prompts, max_tokens, **fields)
         cost.prompt_tokens += found["usage"]["prompt_tokens"]
         cost.completion_tokens += found["usage"]["completion_tokens"]
         return sorted(found["choices"], key=lambda choice: int(choice["index"]))
@@ -155,26 +150,22 @@ async def ask_all(
         (await examiner.answers(model, questions[model])).save(files[model])
 
     missing = [model for model in questions if not files[model].is_file()]
-    await in_turn([_later(one, model) for model in missing], len(questions), progress)
+    await in_turn(one, missing, len(questions), progress)
 
 
-async def in_turn(work: Sequence[Callable[[], Awaitable[None]]], total: int, progress: Progress) -> None:
-    """Does all work, TOGETHER at a time; the first failure ends the rest."""
+async def in_turn(
+    work: Callable[[str], Awaitable[None]], names: Sequence[str], total: int, progress: Progress
+) -> None:
+    """Does the work for all names, TOGETHER at a time; the first failure ends the rest and is raised."""
     gate = asyncio.Semaphore(TOGETHER)
-    done = total - len(work)
+    done = total - len(names)
     progress(done, total)
 
-    async def one(each: Callable[[], Awaitable[None]]) -> None:
+    async def one(name: str) -> None:
         nonlocal done
         async with gate:
-            await each()
+            await work(name)
             done += 1
             progress(done, total)
 
-    async with asyncio.TaskGroup() as group:
-        for each in work:
-            group.create_task(one(each))
-
-
-def _later(work: Callable[[str], Awaitable[None]], model: str) -> Callable[[], Awaitable[None]]:
-    return lambda: work(model)
+    await all_of([one(name) for name in names])

@@ -4,7 +4,7 @@ A system is a rule that names a model for each task, or a mixture of models whos
 same examples, so systems are compared by pairs, and intervals come from drawing examples anew within each task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -212,8 +212,3 @@ class Results:
 def _taken(choice: Choice) -> str:
     """The model that answers: where none fits, the better base."""
     return choice.chosen or STRONG
-
-
-def matrix(answers: Mapping[str, Answers], tasks: Sequence[Task]) -> Doubles:
-    """Returns the share of right answers, float64 [models, tasks]."""
-    return np.array([[float(np.mean(each.rights[task.key])) for task in tasks] for each in answers.values()])

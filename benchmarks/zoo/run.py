@@ -48,7 +48,8 @@ class Zoo:
         self.tasks = read_tasks(data, scale)
         self.held_out = held_out_tasks(self.shop.sets, scale)
         self._file = folder / MANIFEST
-        self.manifest: dict[str, Any] = self._opened()
+        self.manifest = self._opened()
+        self._save()
 
     def run(self) -> Results:
         """Does what is left to do, and returns everything that was measured."""
@@ -120,7 +121,7 @@ class Zoo:
         (self.shop.folder / "answers" / "verified").mkdir(parents=True, exist_ok=True)
         missing = [name for name in names if not self._answers("verified", name).is_file()]
         with self._stage(f"verify {base}") as progress:
-            await in_turn([lambda name=name: one(name) for name in missing], len(names), progress)  # type: ignore[misc]
+            await in_turn(one, missing, len(names), progress)
 
     def _shortened(self, examples: Sequence[Example]) -> list[Example]:
         """Returns examples whose prompts and answers fit, as texts: verification asks in words."""
@@ -190,13 +191,13 @@ class Zoo:
             if folder.is_dir() and any(folder.iterdir()):
                 raise InvalidInput(f"{folder}: not empty and no zoo; name a new or an empty folder (--folder)")
             folder.mkdir(parents=True, exist_ok=True)
-            self.manifest = self._facts() | {"seconds": {}}
-            self._save()
-        known = json.loads(self._file.read_bytes())
-        for field, value in self._facts().items():
-            if field in ("fingerprint", "data") and known.get(field) != value:
+            return {**self._facts(), "seconds": {}}
+        known: dict[str, Any] = json.loads(self._file.read_bytes())
+        facts = self._facts()
+        for field in ("fingerprint", "data"):
+            if known.get(field) != facts[field]:
                 raise InvalidInput(f"{folder}: its {field} is not today's; name another folder (--folder)")
-        return dict(known)
+        return known
 
     def _facts(self) -> dict[str, object]:
         """What this run is of: settings, data, hardware, versions, and the commit it began with."""

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from scipy.stats import binomtest
@@ -21,8 +20,6 @@ from scipy.stats import binomtest
 from benchmarks.zoo.scale import SEED, Scale
 from benchmarks.zoo.texts import TrainingSet, domains
 from specification import Example, read_examples
-
-Kind = Literal["choice", "short"]
 
 MAX_LABELS = 40
 MOSTLY = 0.9
@@ -47,15 +44,6 @@ class Task:
         return f"{self.domain}-{self.name}"
 
     @property
-    def kind(self) -> Kind:
-        return "choice" if self.labels else "short"
-
-    @property
-    def examples(self) -> tuple[Example, ...]:
-        """All examples, the sketch's before those that measure."""
-        return self.sketch + self.test
-
-    @property
     def constant(self) -> float:
         """The share of the measuring examples that the best answer given blindly gets right."""
         counts = Counter(each.answer if self.labels else final(each.answer) for each in self.test)
@@ -78,14 +66,10 @@ def read_tasks(data: Path, scale: Scale) -> list[Task]:
 
 def held_out_tasks(sets: Sequence[TrainingSet], scale: Scale) -> list[Task]:
     """Returns the held-out parts of those training sets whose answers are choices, as tasks to measure."""
-    tasks = [
-        make_task(each.domain, each.name, [*each.held_out, *each.train[: 4 * scale.held_out]], scale)
-        for each in sets
-    ]
     return [
-        Task(task.domain, each.name, task.labels, (), _kept(each.held_out, task.labels))
-        for task, each in zip(tasks, sets, strict=True)
-        if task.labels
+        Task(each.domain, each.name, labels, (), _kept(each.held_out, labels))
+        for each in sets
+        if (labels := labels_of([one.answer for one in (*each.held_out, *each.train[: 4 * scale.held_out])]))
     ]
 
 

@@ -44,7 +44,7 @@ def read_sets(data: Path, scale: Scale) -> list[TrainingSet]:
     found: list[TrainingSet] = []
     for domain in domains(data):
         sets = [_read_set(domain.name, name, path, scale) for name, path in sorted(domain.train.items())]
-        known = [each for each in sets if each.train and len(each.held_out) == scale.held_out]
+        known = [each for each in sets if each is not None]
         if not known:
             raise InvalidInput(f"{domain.folder}: no training set of {3 * scale.held_out} examples with answers")
         found += sorted(known, key=lambda each: _length(each.train))[: scale.sets] if scale.sets else known
@@ -56,13 +56,13 @@ def domains(data: Path) -> list[Domain]:
     return [read_domain(data, name) for name in DOMAINS]
 
 
-def _read_set(domain: str, name: str, path: Path, scale: Scale) -> TrainingSet:
+def _read_set(domain: str, name: str, path: Path, scale: Scale) -> TrainingSet | None:
     unique = {example.text: example for example in read_examples(path) if example.answer.strip()}
     examples = list(unique.values())
     order = np.random.default_rng(SEED).permutation(len(examples))
     shuffled = [examples[int(place)] for place in order]
     if len(shuffled) < 3 * scale.held_out:
-        return TrainingSet(domain, name, (), ())
+        return None
     return TrainingSet(domain, name, tuple(shuffled[scale.held_out :]), tuple(shuffled[: scale.held_out]))
 
 
@@ -109,13 +109,15 @@ def tuning_batches(examples: Sequence[Example], tokens: Tokens, steps: int, size
 
     Only answers count in the loss. A batch's examples are of like length; a round's batches come in any order.
     """
+    once = _batches(examples, tokens, size)
     batches: list[Batch] = []
     while len(batches) < steps:
-        batches += _round(examples, tokens, size, SEED + len(batches))
+        order = np.random.default_rng(SEED + len(batches)).permutation(len(once))
+        batches += [once[int(place)] for place in order]
     return batches[:steps]
 
 
-def _round(examples: Sequence[Example], tokens: Tokens, size: int, seed: int) -> list[Batch]:
+def _batches(examples: Sequence[Example], tokens: Tokens, size: int) -> list[Batch]:
     prompts = tokens.prompts([each.text for each in examples])
     answers = tokens.answers([each.answer for each in examples])
     rows = sorted(zip(prompts, answers, strict=True), key=lambda row: len(row[0]) + len(row[1]))
@@ -127,8 +129,7 @@ def _round(examples: Sequence[Example], tokens: Tokens, size: int, seed: int) ->
             waiting = []
         waiting.append(row)
     batches.append(collate(waiting, tokens.tokenizer.pad_token_id, 0.0))
-    order = np.random.default_rng(seed).permutation(len(batches))
-    return [batches[int(place)] for place in order]
+    return batches
 
 
 def pretraining_batches(texts: Sequence[str], tokens: Tokens, count: int, context: int, seed: int) -> list[Batch]:

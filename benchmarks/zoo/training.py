@@ -149,7 +149,7 @@ def _union(shop: Workshop) -> list[Batch]:
 
 
 def _train(shop: Workshop, model: LlamaForCausalLM, batches: Sequence[Batch], name: str, rate: float) -> None:
-    """Trains with checkpoints; what was trained to the end is not trained again."""
+    """Trains with checkpoints: after an interruption it goes on from the last one."""
     kept = shop.folder / "checkpoints" / f"{name}.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     said = f"{name} {model.config.to_diff_dict()} {len(batches)} {rate}"

@@ -111,6 +111,7 @@ def train(
     done = _restore(course, parameters, optimizer)
     on_step(done)
     model.train()
+    every = CHECKPOINT_SECONDS if course.every is None else course.every
     saved = time.monotonic()
     for step in range(done, len(batches)):
         optimizer.param_groups[0]["lr"] = course.rate * _schedule(step, len(batches))
@@ -121,9 +122,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         on_step(step + 1)
-        if course.checkpoint and time.monotonic() - saved > (
-            CHECKPOINT_SECONDS if course.every is None else course.every
-        ):
+        if course.checkpoint and time.monotonic() - saved > every:
             write_atomically(course.checkpoint, _state(course, parameters, optimizer, step + 1))
             saved = time.monotonic()
     model.eval()  # type: ignore[no-untyped-call]

@@ -95,7 +95,7 @@ def test_sketch_and_test_have_nothing_in_common(world: Path) -> None:
 def test_letters_are_cut_from_whole_answers() -> None:
     task = make_task("medical", "one", [Example(f"q{n}", f"{'ABC'[n % 3]}. some words") for n in range(90)], TINY)
     assert task.labels == ("A", "B", "C")
-    assert {each.answer for each in task.examples} == {"A", "B", "C"}
+    assert {each.answer for each in (*task.sketch, *task.test)} == {"A", "B", "C"}
     assert task.constant == pytest.approx(
         max(np.unique([e.answer for e in task.test], return_counts=True)[1]) / 32
     )

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from slmdock.demo.texts import LEARNWARE_TASKS, training_examples, user_examples
+from slmdock.demo.texts import LEARNWARE_TASKS, USER_TASKS, training_examples, user_examples
 from specification import Example
 
 FOLDERS = {"finance": "finance", "healthcare": "medical", "mathematics": "math"}
@@ -12,8 +12,6 @@ FOLDERS = {"finance": "finance", "healthcare": "medical", "mathematics": "math"}
 
 def write_world(folder: Path, examples: int = 150) -> Path:
     """Writes training sets by domain, and user files: the same tasks in users' words, where the demo has them."""
-    from slmdock.demo.texts import USER_TASKS
-
     for task in LEARNWARE_TASKS:
         domain = next(name for name in FOLDERS if task.startswith(name))
         write(folder / FOLDERS[domain] / "train" / f"{task}.jsonl", training_examples(task, examples, seed=1))
