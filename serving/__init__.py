@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.client import DockClient
+    from serving.client import AsyncDockClient, DockClient
     from serving.engine import Engine, EngineAnswer
     from serving.gateway import GatewayParts, create_app
     from serving.pool import Pool
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from serving.vllm_process import VllmProcess
 
 _HOMES = {
+    "AsyncDockClient": "client",
     "DockClient": "client",
     "Engine": "engine",
     "EngineAnswer": "engine",
@@ -39,6 +40,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncDockClient",
     "DockClient",
     "Engine",
     "EngineAnswer",

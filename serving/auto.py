@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from catalogue import EVERYTHING, Filter, Learnware, parse_filter
 from retriever import Ranked, Ranking
-from serving.choice import Cause, Choice, cause_of, fall_back, none_fits, of_learnware
+from serving.choice import Choice, cause_of, fall_back, none_fits, of_learnware
 from serving.conversation import Held, follow
 from serving.decisions import TOP
 from serving.engine import AdapterUnavailable
 from serving.parts import GatewayParts
 from serving.prompts import user_turns
+from serving.route_wire import Cause
 from specification.errors import DockError, InvalidInput, NotFound
 
 AUTO = "auto"

@@ -1,24 +1,14 @@
 """Who answers a request, and why: what a decision comes to."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from catalogue import Learnware
 from retriever import Ranked
 from serving.engine import LearnwareUnavailable
 from serving.parts import GatewayParts
+from serving.route_wire import Cause, Kind
 from serving.wire import header_safe
 from specification.errors import CatalogueError, DockError, EncoderError, Incomparable, NotFound
-
-Kind = Literal["base", "named", "auto", "task", "mixture", "none-fits", "fallback"]
-Cause = Literal[
-    "", "none-fits", "no-text", "encoder", "catalogue", "adapter", "task", "deadline", "failure"
-]  # fmt: skip
-"""Why the base model answers where a choice was asked for: a fixed word for metrics, empty where none was needed.
-
-``no-text``: nothing to read, as with token ids; ``task``: the task's record or its learnware is gone;
-``failure``: something unforeseen, which the log names.
-"""
 
 
 @dataclass(frozen=True)

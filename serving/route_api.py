@@ -1,17 +1,15 @@
 """``POST /v1/route``: the decision alone, with the learnwares it looked at and why each was or was not chosen."""
 
-from typing import Self
-
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
 
 from retriever import Ranked
 from serving.auto import AUTO, obstacle
-from serving.choice import Cause, Choice, Kind
+from serving.choice import Choice
 from serving.completions import MAX_JSON_BYTES
 from serving.openapi import json_body
 from serving.parts import GatewayParts, Parts
 from serving.requests import read_body
+from serving.route_wire import RouteAnswer, RouteCandidate
 from serving.routing import choose, requested_model
 from serving.wire import parse_object
 from specification.errors import InvalidInput
@@ -29,74 +27,6 @@ BODY = {
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
-class RouteCandidate(BaseModel):
-    """A learnware that was looked at. ``model`` can be sent as ``model``; ``why`` is for people."""
-
-    model_config = ConfigDict(frozen=True)
-
-    learnware: str
-    model: str
-    version: int
-    base_model: str
-    fit: float
-    p_value: float
-    chosen: bool
-    why: str
-
-
-class RouteAnswer(BaseModel):
-    """Who would answer a request, and why.
-
-    ``kind`` says how it was decided, ``cause`` why the base model answers where it does instead of a learnware.
-    ``fit`` and ``p_value`` are None where nothing was compared; ``seconds`` is what deciding took. ``candidates``
-    are the best learnwares for the newest user turn, best first; empty unless the dock chose by the text.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: Kind
-    cause: Cause
-    model: str
-    base_model: str
-    learnware: str | None
-    version: int | None
-    fit: float | None
-    p_value: float | None
-    reason: str
-    seconds: float
-    candidates: list[RouteCandidate]
-
-    @classmethod
-    def of(cls, parts: GatewayParts, choice: Choice) -> Self:
-        """Makes the answer from a choice."""
-        candidates = [
-            RouteCandidate(
-                learnware=one.learnware.id,
-                model=one.learnware.engine_name,
-                version=one.learnware.version,
-                base_model=one.learnware.base_model,
-                fit=one.fit,
-                p_value=one.p_value,
-                chosen=one.learnware.id == choice.learnware,
-                why=_why(parts, choice, one),
-            )
-            for one in choice.candidates
-        ]
-        return cls(
-            kind=choice.kind,
-            cause=choice.cause,
-            model=choice.model,
-            base_model=choice.base_model,
-            learnware=choice.learnware or None,
-            version=choice.version,
-            fit=choice.fit,
-            p_value=choice.p_value,
-            reason=choice.reason,
-            seconds=choice.seconds,
-            candidates=candidates,
-        )
-
-
 @router.post("/route", openapi_extra=json_body(BODY, "A request to generate, or a text as `input`."))
 async def route(request: Request, response: Response, parts: Parts) -> RouteAnswer:
     """Decides who would answer and generates nothing.
@@ -110,7 +40,36 @@ async def route(request: Request, response: Response, parts: Parts) -> RouteAnsw
         raise InvalidInput("the request needs 'input', 'prompt' or 'messages' to choose by")
     choice = await choose(parts, model, body)
     response.headers.update(choice.headers())
-    return RouteAnswer.of(parts, choice)
+    return _answer(parts, choice)
+
+
+def _answer(parts: GatewayParts, choice: Choice) -> RouteAnswer:
+    candidates = [
+        RouteCandidate(
+            learnware=one.learnware.id,
+            model=one.learnware.engine_name,
+            version=one.learnware.version,
+            base_model=one.learnware.base_model,
+            fit=one.fit,
+            p_value=one.p_value,
+            chosen=one.learnware.id == choice.learnware,
+            why=_why(parts, choice, one),
+        )
+        for one in choice.candidates
+    ]
+    return RouteAnswer(
+        kind=choice.kind,
+        cause=choice.cause,
+        model=choice.model,
+        base_model=choice.base_model,
+        learnware=choice.learnware or None,
+        version=choice.version,
+        fit=choice.fit,
+        p_value=choice.p_value,
+        reason=choice.reason,
+        seconds=choice.seconds,
+        candidates=candidates,
+    )
 
 
 def _why(parts: GatewayParts, choice: Choice, one: Ranked) -> str:
