@@ -69,6 +69,8 @@ class FakeQdrant:
             (names,) = (match["match"]["any"] for match in body["filter"]["must"] if match["key"] == "name")
             ids = [id for id, point in self.points.items() if point["payload"]["name"] in names]
             return 200, {"points": self._read(ids, body), "next_page_offset": None}
+        if path.endswith("/points/count"):
+            return 200, {"count": len(self.points)}
         if path.endswith("/points/query"):
             return 200, {"points": []}
         if path.endswith("/points") and "ids" in body:
