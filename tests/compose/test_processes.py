@@ -19,6 +19,7 @@ import yaml
 from openai import OpenAI
 
 from catalogue.address import KEY_VARIABLE
+from serving.keys import KEYS_FILE, KeyStore, key_request
 from tests.catalogue.fake_qdrant import KEY, FakeQdrant, serving
 from tests.compose.stack import ROOT, Stack
 from tests.compose.test_dockerfile import entry_point
@@ -114,7 +115,8 @@ def test_prometheus_may_read_and_nobody_else(stack: Stack, gateway: str) -> None
 
 
 def test_a_key_made_beside_the_gateway_gets_an_answer(stack: Stack, gateway: str, qdrant: FakeQdrant) -> None:
-    key = stack.run("gateway", [*entry_point("gateway"), "key", "create", "me", "--role", "admin"]).strip()
+    keys = KeyStore(stack.folder / "dock" / KEYS_FILE)
+    key = keys.create_key(key_request({"name": "me", "roles": ["serve"]})).secret
     with OpenAI(base_url=f"{gateway}/v1", api_key=key, max_retries=0) as client:
         raw = client.completions.with_raw_response.create(model=tiny.BASE_NAME, prompt="the quick")
     assert json.loads(raw.text)["model"] == tiny.BASE_NAME
