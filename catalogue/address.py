@@ -1,6 +1,7 @@
 """Where a Qdrant server is, how it is reached, and how a new collection is spread over its nodes."""
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -8,10 +9,30 @@ from urllib.parse import urlsplit
 
 from catalogue.schema import COLLECTION
 from specification.errors import InvalidInput
+from specification.files import read_file
 
 MAX_RETRIES = 20
 MAX_TIMEOUT_SECONDS = 3600
+MAX_KEY_FILE_BYTES = 4096
 KEY_VARIABLE = "SLMDOCK_QDRANT_API_KEY"
+
+
+def key_in(environment: Mapping[str, str]) -> str | None:
+    """Returns the key in ``SLMDOCK_QDRANT_API_KEY`` or in the file that ``SLMDOCK_QDRANT_API_KEY_FILE`` names.
+
+    Raises:
+        InvalidInput: both are set, or the file cannot be read or holds no key. TooLarge: it is no key's file.
+    """
+    file_variable = f"{KEY_VARIABLE}_FILE"
+    key, file = environment.get(KEY_VARIABLE) or None, environment.get(file_variable)
+    if not file:
+        return key
+    if key is not None:
+        raise InvalidInput(f"{KEY_VARIABLE} and {file_variable} are both set; keep one")
+    key = read_file(Path(file), MAX_KEY_FILE_BYTES).decode("ascii", "replace").strip()
+    if not key:
+        raise InvalidInput(f"{file_variable}: {file} holds no key")
+    return key
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from catalogue import ServerAddress, Sharding
-from catalogue.address import KEY_VARIABLE
+from catalogue.address import key_in
 from slmdock import (
     bench_command,
     catalogue_commands,
@@ -123,13 +123,14 @@ def options(
 ) -> None:
     """Options for every command. Keys come from the environment, where no other user can read them:
 
-    SLMDOCK_KEY for the gateway, SLMDOCK_QDRANT_API_KEY for a Qdrant server.
+    SLMDOCK_KEY for the gateway, SLMDOCK_QDRANT_API_KEY for a Qdrant server, or a file with its key:
+    SLMDOCK_QDRANT_API_KEY_FILE.
     """
     server = partial(
         ServerAddress, timeout_seconds=qdrant_timeout, retries=qdrant_retries, ca_certificate=qdrant_ca,
         sharding=Sharding(qdrant_shards, qdrant_replicas, qdrant_write_replicas),
     )  # fmt: skip
-    address = server(qdrant, os.environ.get(KEY_VARIABLE) or None) if qdrant else None
+    address = server(qdrant, key_in(os.environ)) if qdrant else None
     config = DockConfig((dock or default_folder()).absolute(), encoder, address)
     context.obj = Context(config, url, key_file, server)
 

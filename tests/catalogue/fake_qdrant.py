@@ -66,9 +66,11 @@ class FakeQdrant:
             names = {payload["name"] for payload in payloads if payload["name_lower_case"] in wanted}
             return 200, {"hits": [{"value": name, "count": 1} for name in sorted(names)]}
         if path.endswith("/points/scroll"):
-            (names,) = (match["match"]["any"] for match in body["filter"]["must"] if match["key"] == "name")
-            ids = [id for id, point in self.points.items() if point["payload"]["name"] in names]
+            wanted = [match["match"]["any"] for match in body["filter"]["must"] if match["key"] == "name"]
+            ids = [id for id, point in self.points.items() if not wanted or point["payload"]["name"] in wanted[0]]
             return 200, {"points": self._read(ids, body), "next_page_offset": None}
+        if path.endswith("/points/count"):
+            return 200, {"count": len(self.points)}
         if path.endswith("/points/query"):
             return 200, {"points": []}
         if path.endswith("/points") and "ids" in body:

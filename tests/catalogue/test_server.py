@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from catalogue import CatalogueSettings, Entry, ServerAddress, Sharding, open_catalogue, retries
-from specification.errors import CatalogueError, InvalidInput, NotFound
+from catalogue.address import KEY_VARIABLE, key_in
+from specification.errors import CatalogueError, InvalidInput, NotFound, TooLarge
 from tests.catalogue.fake_qdrant import KEY, Failure, FakeQdrant, hang_up, serving, status
 
 MakeEntry = Callable[..., Entry]
@@ -202,6 +203,24 @@ def test_an_address_is_checked_and_its_secrets_are_not_repeated(fields: dict[str
     with pytest.raises(InvalidInput, match=message) as caught:
         ServerAddress(**{"url": "http://host:6333", **fields})  # type: ignore[arg-type]
     assert "secret" not in str(caught.value)
+
+
+def test_the_key_may_lie_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("secret\n")
+    named = {f"{KEY_VARIABLE}_FILE": str(file)}
+    assert key_in(named) == key_in({KEY_VARIABLE: "secret"}) == "secret"
+    assert key_in({}) is key_in({KEY_VARIABLE: "", f"{KEY_VARIABLE}_FILE": ""}) is None
+    with pytest.raises(InvalidInput, match="both set; keep one"):
+        key_in(named | {KEY_VARIABLE: "other"})
+    file.write_text(" \n")
+    with pytest.raises(InvalidInput, match="holds no key"):
+        key_in(named)
+    file.write_bytes(b"k" * 5000)
+    with pytest.raises(TooLarge):
+        key_in(named)
+    with pytest.raises(InvalidInput, match="gone: no such file"):
+        key_in({f"{KEY_VARIABLE}_FILE": str(tmp_path / "gone")})
 
 
 def test_sharding_is_checked() -> None:

@@ -22,6 +22,7 @@ NOT_RUN = {
     "README.md": 2,
     "docs/benchmarks.md": 1,
     "docs/how-to/adapters.md": 1,
+    "docs/how-to/compose.md": 2,
     "docs/how-to/serve.md": 2,
     "docs/quick-start.md": 2,
     "docs/scale.md": 5,

@@ -1,4 +1,4 @@
-"""docker-compose.yml as far as it can be told without Docker: its structure, and its health check run for real."""
+"""The Qdrant nodes of docker-compose.yml: their structure, and their entry point and health check run for real."""
 
 import re
 import subprocess
@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-FILE = Path(__file__).parent.parent / "docker-compose.yml"
-VERSION = re.compile(r"qdrant/qdrant:v\d+\.\d+\.\d+")
+from tests.compose.stack import document
+
+VERSION = re.compile(r"qdrant/qdrant:v\d+\.\d+\.\d+-unprivileged")
+SECRET = "/run/secrets/qdrant_api_key"
 
 
 @pytest.fixture(scope="module")
 def nodes() -> dict[str, dict[str, Any]]:
-    document = yaml.safe_load(FILE.read_text())
-    services: dict[str, dict[str, Any]] = document["services"]
-    kept = [volume.partition(":")[0] for node in services.values() for volume in node["volumes"]]
-    assert sorted(kept) == sorted(document["volumes"])
-    return services
+    services: dict[str, dict[str, Any]] = document()["services"]
+    return {name: service for name, service in services.items() if name.startswith("qdrant")}
 
 
 def test_one_node_by_default_and_three_with_the_profile(nodes: dict[str, dict[str, Any]]) -> None:
@@ -43,13 +41,32 @@ def test_each_node_is_known_by_its_own_name_and_joins_the_first(nodes: dict[str,
     assert "--bootstrap" not in nodes["qdrant"]["command"]
 
 
-def test_a_released_image_a_key_and_no_port_for_others(nodes: dict[str, dict[str, Any]]) -> None:
+def test_a_released_image_and_no_port_for_others(nodes: dict[str, dict[str, Any]]) -> None:
     published = [port for node in nodes.values() for port in node["ports"]]
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:6333", port) for port in published)
     assert len(set(published)) == len(nodes)
     for node in nodes.values():
         assert VERSION.fullmatch(node["image"])
-        assert node["environment"]["QDRANT__SERVICE__API_KEY"].startswith("${SLMDOCK_QDRANT_API_KEY:?")
+        assert node["secrets"] == [SECRET.rpartition("/")[2]]
+
+
+@pytest.mark.parametrize("key", ["a-key", "", None])
+def test_no_node_starts_without_the_key_in_its_file(
+    nodes: dict[str, dict[str, Any]], tmp_path: Path, key: str | None
+) -> None:
+    file = tmp_path / "key"
+    if key is not None:
+        file.write_text(key)
+    server = ["python3", "-c", "import os, sys; print(os.environ['QDRANT__SERVICE__API_KEY'], *sys.argv[1:])"]
+    for node in nodes.values():
+        assert node["command"][0] == "./qdrant"
+        words = [word.replace(SECRET, str(file)) for word in node["entrypoint"]] + server + node["command"][1:]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        if key:
+            assert done.stdout.split() == [key, *node["command"][1:]]
+        else:
+            assert done.returncode != 0
+            assert done.stdout == ""
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
@@ -75,8 +92,7 @@ def test_the_health_check_tells_a_server_that_answers(
         thread.start()
     kind, *command = nodes["qdrant"]["healthcheck"]["test"]
     assert kind == "CMD"
-    # Compose writes $$ for a dollar sign.
-    script = command.pop().replace("$$", "$").replace("/6333", f"/{server.server_port}")
+    script = command.pop().replace("/6333", f"/{server.server_port}")
     done = subprocess.run([*command, script], capture_output=True, timeout=30, check=False)
     assert (done.returncode == 0) is healthy
     if status is not None:
