@@ -16,7 +16,7 @@ function place() {
   return { page: page in PAGES || page in HIDDEN ? page : "find", argument: decodeURIComponent(rest.join("/")) };
 }
 
-function KeyPanel({ message, onDone }) {
+function KeyPanel({ message, refused, onDone }) {
   const field = useRef(null);
   useEffect(() => field.current.focus(), []);
   const keep = (event) => {
@@ -26,7 +26,7 @@ function KeyPanel({ message, onDone }) {
   };
   return html`<form class="card key" onSubmit=${keep} aria-label="API key">
     <h2>API key</h2>
-    ${message && html`<p role="alert" class="problem">${message}</p>`}
+    ${message && html`<p role="alert" class=${refused ? "problem" : ""}>${message}</p>`}
     <p>Whoever runs this dock makes one with <code>slmdock key create</code>. It is kept in this tab only, until the tab is closed.</p>
     <div class="row">
       <input ref=${field} type="password" autocomplete="off" aria-label="API key" placeholder="sk-dock-…" defaultValue=${getKey()} />
@@ -46,11 +46,13 @@ function App() {
   useEffect(() => {
     const moved = () => { setWhere(place()); main.current?.focus(); scrollTo(0, 0); };
     const needed = (event) => setAsking(event.detail);
+    // A file that misses its place would otherwise replace the page.
+    const held = (event) => event.preventDefault();
+    for (const name of ["dragover", "drop"]) addEventListener(name, held);
     addEventListener("hashchange", moved);
     addEventListener(KEY_NEEDED, needed);
     const nobody = { keys: false, local: false, max_examples: 0, max_examples_bytes: 0 };
     getJson("/v1/console").then(setState, () => setState(nobody));
-    return () => { removeEventListener("hashchange", moved); removeEventListener(KEY_NEEDED, needed); };
   }, []);
 
   const [title, Page] = PAGES[where.page] ?? HIDDEN[where.page];
@@ -67,7 +69,7 @@ function App() {
       ${state?.keys && html`<button type="button" class="quiet" onClick=${() => setAsking("")}>${getKey() ? "Key: set" : "Key: none"}</button>`}
     </header>
     <main id="main" ref=${main} tabindex="-1">
-      ${state && (needsKey || asking !== null) && html`<${KeyPanel} message=${asking || (needsKey ? "This dock asks for an API key." : "")} onDone=${done} />`}
+      ${state && (needsKey || asking !== null) && html`<${KeyPanel} message=${asking || (needsKey ? "This dock asks for an API key." : "")} refused=${Boolean(asking)} onDone=${done} />`}
       ${state && !needsKey && html`<${Page} key=${`${where.page}/${where.argument}/${used}`} state=${state} argument=${where.argument} />`}
     </main>`;
 }

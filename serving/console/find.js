@@ -9,6 +9,12 @@ const COMMAND = "slmdock spec my-task.jsonl --task --out task.safetensors";
 const EXAMPLE = "Does the contract allow the tenant to sublet?\nMay the landlord keep the deposit?";
 const SHOWN = 10;
 
+// A key may have but one of the roles that searching and serving need; then the page shows what it may.
+const allowed = (answer) => answer.then((value) => ({ value }), (error) => {
+  if (error.status !== 403) throw error;
+  return { refused: error };
+});
+
 export function Find({ state }) {
   const [asked, setAsked] = useState({ busy: "", error: null, found: null });
   const facets = useLoaded((signal) => getJson("/learnwares/facets?field=status", signal), "");
@@ -19,9 +25,9 @@ export function Find({ state }) {
     try {
       const specification = await makeSpecification();
       setAsked({ busy: "comparing the sketch with the catalogue …", error: null, found: null });
-      const ranking = await postBytes(`/search?limit=${SHOWN}`, specification);
-      const task = await postBytes("/v1/tasks", specification);
-      setAsked({ busy: "", error: null, found: { ranking, task } });
+      const [ranking, task] = [await allowed(postBytes(`/search?limit=${SHOWN}`, specification)), await allowed(postBytes("/v1/tasks", specification))];
+      if (ranking.refused && task.refused) throw ranking.refused;
+      setAsked({ busy: "", error: null, found: { ranking: ranking.value, task: task.value } });
     } catch (error) {
       setAsked({ busy: "", error, found: null });
     }
@@ -82,27 +88,30 @@ function SketchFile({ local, onFile }) {
 }
 
 function Found({ ranking, task }) {
-  const chosen = ranking.ranked.find((one) => one.learnware.id === task.learnware);
+  const ranked = ranking?.ranked ?? [];
+  const decided = task ?? { ...ranking.decision, learnware: ranking.decision.learnware?.id ?? null, mixture: [] };
+  const chosen = ranked.find((one) => one.learnware.id === decided.learnware);
   const heading = useRef(null);
   useEffect(() => heading.current.focus(), []);
   return html`
     <section aria-labelledby="answer">
       <h2 id="answer" ref=${heading} tabindex="-1">Answer</h2>
-      <${Verdict} task=${task} chosen=${chosen} candidates=${ranking.candidates} />
-      ${ranking.ranked.length > 0 && html`<ol class="ranking">${ranking.ranked.map((one) => html`
-        <${Ranked} key=${one.learnware.id} one=${one} task=${task} threshold=${ranking.decision.threshold} />`)}</ol>`}
+      <${Verdict} task=${decided} chosen=${chosen} candidates=${ranking?.candidates} />
+      ${ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`
+        <${Ranked} key=${one.learnware.id} one=${one} task=${decided} threshold=${ranking.decision.threshold} />`)}</ol>`}
+      ${!ranking && html`<p class="hint">The whole list needs a key with the role search.</p>`}
     </section>
-    <${Try} task=${task} learnware=${chosen?.learnware} />`;
+    ${task ? html`<${Try} task=${task} learnware=${chosen?.learnware} />` : html`<p class="hint">Trying it needs a key with the role serve.</p>`}`;
 }
 
 function Verdict({ task, chosen, candidates }) {
   if (!task.learnware) {
     return html`<div class="verdict none"><strong>None fits.</strong> No learnware here was made for texts like yours, so the base
-      model would answer. ${task.reason}.</div>`;
+      model would answer: ${task.reason.replace(/^none fits: /, "")}.</div>`;
   }
   const name = chosen?.learnware.name ?? task.learnware.slice(0, 16);
   const what = task.mixture.length ? "Your task is a mixture; several share it." : html`<strong>${name}</strong> fits.`;
-  return html`<div class="verdict fits">${what} ${task.reason}. <span class="hint">${candidates} compared exactly.</span></div>`;
+  return html`<div class="verdict fits">${what} ${task.reason}. ${candidates && html`<span class="hint">${candidates} compared exactly.</span>`}</div>`;
 }
 
 // Why it stands where it does, in words.

@@ -1,6 +1,7 @@
 // What several pages are made of. Texts from outside are only ever set as text.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { KEY_NEEDED, getKey } from "./api.js";
 
 export const percent = (part) => (part === null || part === undefined ? "–" : `${(100 * part).toFixed(part < 0.1 ? 1 : 0)} %`);
 
@@ -24,7 +25,10 @@ export function duration(seconds) {
 export const day = (seconds) => new Date(1000 * seconds).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
 export function Problem({ error }) {
-  return error ? html`<div class="problem" role="alert"><strong>That did not work.</strong> ${error.message}</div>` : null;
+  if (!error) return null;
+  const another = () => dispatchEvent(new CustomEvent(KEY_NEEDED, { detail: "" }));
+  return html`<div class="problem" role="alert"><strong>That did not work.</strong> ${error.message}
+    ${error.status === 403 && getKey() && html`<p><button type="button" class="quiet" onClick=${another}>Use another key</button></p>`}</div>`;
 }
 
 export function Bar({ part, label, kind = "" }) {

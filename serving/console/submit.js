@@ -123,7 +123,7 @@ function Folder({ files, onFiles }) {
 function Run({ run }) {
   return html`<section class="card" aria-live="polite"><h2>Checks</h2>
     <ol class="steps">${run.steps.map((step) => html`<li class="up">${step}</li>`)}${run.now && html`<li class="busy">${run.now}</li>`}</ol>
-    ${run.error && html`<div class="problem" role="alert"><strong>Refused.</strong> ${run.error.message}</div>`}
+    <${Problem} error=${run.error} />
     ${run.learnware && html`<p><a href=${`#/learnware/${run.learnware.id}`}>${run.learnware.name}, version ${run.learnware.version}</a> is in the catalogue.
       ${run.learnware.near_duplicates.length > 0 && html`<br />Almost the same as ${run.learnware.near_duplicates.map((each) => each.reference).join(", ")}.`}</p>`}
     ${run.job && html`<p>Verification: ${run.job.state}, ${run.job.done} of ${run.job.total} steps${run.job.error && `: ${run.job.error}`}</p>`}

@@ -208,6 +208,22 @@ async def test_what_does_not_work_is_said(browser: Browser, url: str, tmp_path: 
         await expect(page.get_by_role("alert")).to_contain_text("no learnware 'nobody'")
 
 
+async def test_a_key_that_lacks_a_role_is_told_so(browser: Browser, locked_url: str, keys: KeyStore) -> None:
+    made = keys.create_key(KeyRequest(name="server", roles=("serve",)))
+    async with visiting(browser, locked_url, refusals=True) as visit:
+        page = visit.page
+        await page.goto(f"{locked_url}/#/catalogue")
+        await page.get_by_label("API key", exact=True).locator("input").fill(made.secret)
+        await page.get_by_role("button", name="Use this key").click()
+        refusal = page.get_by_role("alert").filter(has_text="needs a key with the role search").first
+        await refusal.get_by_role("button", name="Use another key").click()
+        await expect(page.get_by_label("API key", exact=True).locator("input")).to_be_focused()
+        await page.get_by_role("link", name="Find").click()
+        await find(page, sentences("law"))
+        await expect(page.locator(".verdict.fits")).to_contain_text("law has fit")
+        await expect(page.locator("main")).to_contain_text("The whole list needs a key with the role search")
+
+
 async def test_a_key_is_asked_for_and_kept_in_this_tab_alone(
     browser: Browser, locked_url: str, keys: KeyStore
 ) -> None:
@@ -305,5 +321,14 @@ async def test_every_page_by_keyboard_and_on_a_small_screen(browser: Browser, ur
             await visit.settle("")
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390, name
             assert await page.evaluate(UNNAMED) == [], name
+        await page.reload()
+        await visit.settle("Submit")
         await page.keyboard.press("Tab")
-        await expect(page.get_by_role("link", name="SLM Dock")).to_be_visible()
+        await expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        outline = "getComputedStyle(document.activeElement).outlineStyle"
+        for name in ("SLM Dock", "Find", "Catalogue"):
+            await page.keyboard.press("Tab")
+            await expect(page.get_by_role("link", name=name)).to_be_focused()
+            assert await page.evaluate(outline) == "solid"
+        await page.keyboard.press("Enter")
+        await visit.settle("Catalogue")
