@@ -50,7 +50,8 @@ function Answer({ title, model, round }) {
     const input = round.chat ? { messages: [{ role: "user", content: round.prompt }] } : { prompt: round.prompt };
     const run = async () => {
       try {
-        const body = { model, max_tokens: round.tokens, ...input };
+        // Without sampling, so that what differs is the models' doing.
+        const body = { model, max_tokens: round.tokens, temperature: 0, ...input };
         for await (const piece of streamed(round.chat ? "/v1/chat/completions" : "/v1/completions", body, own.signal)) {
           setText((old) => old + piece);
         }

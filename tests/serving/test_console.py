@@ -162,6 +162,9 @@ async def test_the_main_journey(browser: Browser, url: str) -> None:
             await expect(answers.nth(place).locator(".stream")).not_to_be_empty()
         streams = [await answers.nth(place).locator(".stream").inner_text() for place in (0, 1)]
         assert streams[0] != streams[1]
+        await page.get_by_role("button", name="Answer").click()
+        await expect(answers.nth(0)).to_contain_text("done")
+        assert await answers.nth(0).locator(".stream").inner_text() == streams[0]
 
 
 async def test_a_stopped_answer_stays_as_it_is(browser: Browser, url: str) -> None:
