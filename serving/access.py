@@ -27,6 +27,9 @@ ADMINS: tuple[Role, ...] = ("admin",)
 
 # None: open to everybody. Otherwise one of the roles is needed; admin has all of them.
 ENDPOINTS: dict[str, tuple[Role, ...] | None] = {
+    "GET /": None,
+    "GET /console/{file:path}": None,
+    "GET /v1/console": None,
     "GET /health": None,
     "GET /ready": None,
     "GET /openapi.json": ROLES,
@@ -35,6 +38,7 @@ ENDPOINTS: dict[str, tuple[Role, ...] | None] = {
     "POST /v1/completions": SERVED,
     "POST /v1/chat/completions": SERVED,
     "POST /v1/route": ("serve", "search"),
+    "POST /v1/sketch": ("serve", "publish"),
     "POST /v1/tasks": SERVED,
     "GET /v1/tasks/{id}": SERVED,
     "POST /v1/tasks/{id}/trial": SERVED,
@@ -133,7 +137,7 @@ class AccessControl:
             raise InvalidApiKey("a dock without keys answers on loopback only; 'slmdock key create' makes one")
         for name in ("host", "origin"):
             value = headers.get(name)
-            if value is not None and not _names_this_machine(value if name == "origin" else f"//{value}"):
+            if value is not None and not names_this_machine(value if name == "origin" else f"//{value}"):
                 raise PermissionDenied(
                     f"a dock without keys answers only under this machine's own names, such as 127.0.0.1 and "
                     f"localhost; the request's {name} is {value[:200]!r}. 'slmdock key create' makes a key"
@@ -169,7 +173,8 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _names_this_machine(url: str) -> bool:
+def names_this_machine(url: str) -> bool:
+    """Tells whether a URL's host is a loopback address or one of localhost's names."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from serving import (
     completions,
+    console_routes,
     key_endpoints,
     learnwares,
     life_cycle,
@@ -72,6 +73,7 @@ def create_app(parts: GatewayParts, address: str | None = None) -> FastAPI:
     app.include_router(telemetry_routes.router)
     app.include_router(route_api.router)
     app.include_router(residency_api.router)
+    app.include_router(console_routes.router)
     app.get("/health", tags=["State"])(health)
     app.get("/ready", tags=["State"], response_model=Readiness, responses=NOT_READY)(ready)
     app.add_exception_handler(DockError, _dock_error)

@@ -6,7 +6,7 @@ Usable alone and offline: read examples, ``specify`` them, save the file. Knows 
 from specification.calibration import Calibration, calibrate, judges, p_values
 from specification.comparison import Comparison, compare, evaluate, mmd, self_term
 from specification.encoder import Encoder, EncoderIdentity, Progress, no_progress
-from specification.examples import Example, check_examples, read_examples
+from specification.examples import Example, check_examples, parse_examples, read_examples
 from specification.feature_map import FeatureMap
 from specification.kernel import DEFAULT_GAMMA, gaussian
 from specification.parameter_vector import PROJECTED, ParameterVector, ProxyIdentity, Recipe, Tuning
@@ -68,6 +68,7 @@ __all__ = [
     "mmd",
     "no_progress",
     "p_values",
+    "parse_examples",
     "private_point",
     "read_examples",
     "reduce",

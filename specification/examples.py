@@ -44,13 +44,14 @@ def read_examples(path: str | os.PathLike[str]) -> list[Example]:
         if size > MAX_FILE_BYTES:
             raise TooLarge(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}; send a sample of the examples")
         with source.open("rb") as lines:
-            examples = _read(lines, source)
+            examples = parse_examples(lines, str(source))
     except OSError as error:
         raise InvalidExamples(f"{source}: cannot be read ({error.strerror})") from None
     return check_examples(examples, str(source))
 
 
-def _read(lines: BinaryIO, source: Path) -> list[Example]:
+def parse_examples(lines: BinaryIO, source: str) -> list[Example]:
+    """Reads examples as ``read_examples`` does, from the lines of what messages call ``source``; maybe too few."""
     examples: list[Example] = []
     for number, line in enumerate(lines, 1):
         if line.strip():

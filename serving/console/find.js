@@ -1,0 +1,144 @@
+// Find: a task's examples or sketch in, ranked learnwares out, and the winner tried right there.
+
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { getJson, postBytes, sketch } from "./api.js";
+import { Bar, Code, FileDrop, Problem, asJsonLines, bytes, percent, useLoaded } from "./parts.js";
+import { Try } from "./try.js";
+
+const COMMAND = "slmdock spec my-task.jsonl --task --out task.safetensors";
+const EXAMPLE = "Does the contract allow the tenant to sublet?\nMay the landlord keep the deposit?";
+const SHOWN = 10;
+
+// A key may have but one of the roles that searching and serving need; then the page shows what it may.
+const allowed = (answer) => answer.then((value) => ({ value }), (error) => {
+  if (error.status !== 403) throw error;
+  return { refused: error };
+});
+
+export function Find({ state }) {
+  const [asked, setAsked] = useState({ busy: "", error: null, found: null });
+  const facets = useLoaded((signal) => getJson("/learnwares/facets?field=status", signal), "");
+  const count = facets.value?.values.published;
+
+  const ask = async (words, makeSpecification) => {
+    setAsked({ busy: words, error: null, found: null });
+    try {
+      const specification = await makeSpecification();
+      setAsked({ busy: "comparing the sketch with the catalogue …", error: null, found: null });
+      const [ranking, task] = [await allowed(postBytes(`/search?limit=${SHOWN}`, specification)), await allowed(postBytes("/v1/tasks", specification))];
+      if (ranking.refused && task.refused) throw ranking.refused;
+      setAsked({ busy: "", error: null, found: { ranking: ranking.value, task: task.value } });
+    } catch (error) {
+      setAsked({ busy: "", error, found: null });
+    }
+  };
+  const askFile = (file) => ask("reading the sketch …", async () => file);
+  const askTexts = (text) => ask("making the sketch on this machine …", () => sketch(asJsonLines(text), "task"));
+  return html`
+    <h1>Find the model that fits your task</h1>
+    <p class="lead">This dock holds ${count === undefined ? "" : html`<strong>${count.toLocaleString("en")}</strong>`} specialised
+      small language models. Each has a sketch of the texts it is good at. Show some examples of your task: their sketch is
+      compared with all of them, and you get the one that fits, or hear that none does.</p>
+    <div class="columns">
+      ${state.local && html`<${Examples} limits=${state} busy=${asked.busy} onTexts=${askTexts} />`}
+      <${SketchFile} local=${state.local} onFile=${askFile} />
+    </div>
+    <div aria-live="polite">
+      ${asked.busy && html`<p class="busy">${asked.busy}</p>`}
+      <${Problem} error=${asked.error} />
+    </div>
+    ${asked.found && html`<${Found} ...${asked.found} />`}`;
+}
+
+function Examples({ limits, busy, onTexts }) {
+  const [text, setText] = useState("");
+  const [file, setFile] = useState(null);
+  const [error, setError] = useState(null);
+  const take = async (given) => {
+    setFile(given);
+    const tooLarge = given.size > limits.max_examples_bytes;
+    setError(tooLarge ? new Error(`${given.name} has ${bytes(given.size)}; ${bytes(limits.max_examples_bytes)} are taken here.`) : null);
+    if (!tooLarge) setText(await given.text());
+  };
+  return html`<section class="card" aria-labelledby="examples">
+    <h2 id="examples">Paste or drop examples</h2>
+    <p class="where"><strong>Where your text goes:</strong> to the gateway's process at <code>${location.host}</code>, which makes
+      the sketch, and nowhere else. It is neither stored nor logged. If you came here through a tunnel, that process runs on
+      the tunnel's other end.</p>
+    <label for="texts">Prompts as the model will see them, one a line, or JSON Lines with a field <code>text</code></label>
+    <textarea id="texts" rows="7" value=${text} onInput=${(event) => setText(event.target.value)}
+      placeholder=${EXAMPLE}></textarea>
+    <${FileDrop} label="… or drop a file" hint=".jsonl or .txt" accept=".jsonl,.ndjson,.txt,.json" chosen=${file} onFile=${take} />
+    <${Problem} error=${error} />
+    <button type="button" disabled=${busy || !text.trim()} onClick=${() => onTexts(text)}>Find the model</button>
+  </section>`;
+}
+
+function SketchFile({ local, onFile }) {
+  const [file, setFile] = useState(null);
+  return html`<section class="card" aria-labelledby="sketch">
+    <h2 id="sketch">${local ? "Or bring a sketch" : "Bring a sketch of your task"}</h2>
+    <p class="where"><strong>Where your text goes:</strong> nowhere. The command reads your examples on your own machine and
+      writes a sketch without any text; only that file is sent.</p>
+    <${Code} label="the command that makes a sketch" text=${COMMAND} />
+    <p class="hint">One JSON object a line: <code>${'{"text": "…"}'}</code>. Add <code>--epsilon 4</code> for a formal promise of privacy.</p>
+    <${FileDrop} label="Drop the sketch here" hint="task.safetensors" accept=".safetensors" chosen=${file}
+      onFile=${(given) => { setFile(given); onFile(given); }} />
+  </section>`;
+}
+
+function Found({ ranking, task }) {
+  const ranked = ranking?.ranked ?? [];
+  const decided = task ?? { ...ranking.decision, learnware: ranking.decision.learnware?.id ?? null, mixture: [] };
+  const chosen = ranked.find((one) => one.learnware.id === decided.learnware);
+  const heading = useRef(null);
+  useEffect(() => heading.current.focus(), []);
+  return html`
+    <section aria-labelledby="answer">
+      <h2 id="answer" ref=${heading} tabindex="-1">Answer</h2>
+      <${Verdict} task=${decided} chosen=${chosen} candidates=${ranking?.candidates} />
+      ${ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`
+        <${Ranked} key=${one.learnware.id} one=${one} task=${decided} threshold=${ranking.decision.threshold} />`)}</ol>`}
+      ${!ranking && html`<p class="hint">The whole list needs a key with the role search.</p>`}
+    </section>
+    ${task ? html`<${Try} task=${task} learnware=${chosen?.learnware} />` : html`<p class="hint">Trying it needs a key with the role serve.</p>`}`;
+}
+
+function Verdict({ task, chosen, candidates }) {
+  if (!task.learnware) {
+    return html`<div class="verdict none"><strong>None fits.</strong> No learnware here was made for texts like yours, so the base
+      model would answer: ${task.reason.replace(/^none fits: /, "")}.</div>`;
+  }
+  const name = chosen?.learnware.name ?? task.learnware.slice(0, 16);
+  const what = task.mixture.length ? "Your task is a mixture; several share it." : html`<strong>${name}</strong> fits.`;
+  return html`<div class="verdict fits">${what} ${task.reason}. ${candidates && html`<span class="hint">${candidates} compared exactly.</span>`}</div>`;
+}
+
+// Why it stands where it does, in words.
+function why(one, task, threshold) {
+  const share = task.mixture.find((part) => part.learnware === one.learnware.id);
+  if (share) return `answers ${percent(share.weight)} of your task`;
+  if (one.learnware.id === task.learnware) return "chosen";
+  if (one.p_value === null || Number.isNaN(one.p_value)) return "";
+  if (one.p_value < threshold) return `does not fit: only ${percent(one.p_value)} of its own tasks lie as far from it`;
+  return `fits too: ${percent(one.p_value)} of its own tasks lie as far from it`;
+}
+
+function Ranked({ one, task, threshold }) {
+  const { learnware } = one;
+  const gains = learnware.quality.filter((each) => each.kind === "gain" && each.subject === "learnware");
+  const won = task.learnware === learnware.id || task.mixture.some((part) => part.learnware === learnware.id);
+  return html`<li class=${`card ${won ? "won" : ""}`}>
+    <div class="ranked-head">
+      <h3><a href=${`#/learnware/${learnware.id}`}>${learnware.name}</a></h3>
+      <span class="hint">${learnware.domain}</span>
+    </div>
+    <p>${learnware.description || html`<span class="hint">no description</span>`}</p>
+    <dl class="facts">
+      <div><dt>Fit</dt><dd>${one.fit.toFixed(3)} <${Bar} part=${one.fit} label=${`fit ${one.fit.toFixed(3)} of 1`} kind=${won ? "good" : ""} /></dd></div>
+      <div><dt>Quality</dt><dd>${one.expected === null ? "not measured" : `expected standing ${one.expected >= 0 ? "+" : ""}${one.expected.toFixed(2)}`}
+        ${gains.length > 0 && html`, measured gain ${gains.map((each) => `${each.value} ${each.metric}`).join(", ")}`}</dd></div>
+      <div><dt>Why</dt><dd>${why(one, task, threshold)}</dd></div>
+    </dl>
+  </li>`;
+}
