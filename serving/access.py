@@ -59,6 +59,8 @@ ENDPOINTS: dict[str, tuple[Role, ...] | None] = {
     "GET /history": READERS,
     "POST /measured-tasks": PUBLISHERS,
     "GET /v1/live": ROLES,
+    "GET /v1/map": READERS,
+    "POST /v1/map": ("search", "serve"),
     "GET /v1/residency": ("serve",),
     "PUT /v1/residency/pins/{reference:path}": ADMINS,
     "DELETE /v1/residency/pins/{reference:path}": ADMINS,

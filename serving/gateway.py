@@ -18,6 +18,7 @@ from serving import (
     key_endpoints,
     learnwares,
     life_cycle,
+    map_routes,
     residency_api,
     route_api,
     telemetry_routes,
@@ -74,6 +75,7 @@ def create_app(parts: GatewayParts, address: str | None = None) -> FastAPI:
     app.include_router(route_api.router)
     app.include_router(residency_api.router)
     app.include_router(console_routes.router)
+    app.include_router(map_routes.router)
     app.get("/health", tags=["State"])(health)
     app.get("/ready", tags=["State"], response_model=Readiness, responses=NOT_READY)(ready)
     app.add_exception_handler(DockError, _dock_error)

@@ -12,6 +12,7 @@ from catalogue.filters import Range
 from catalogue.learnware import WHOLE_MODEL
 from indexer import Indexer
 from retriever import Retriever
+from retriever.live_map import LiveMap
 from serving.decisions import DecisionLimits, Decisions
 from serving.engine import Engine
 from serving.keys import KeyStore
@@ -66,6 +67,11 @@ class GatewayParts:
     def decisions(self) -> Decisions:
         """What ``auto`` decides by."""
         return Decisions(self.retriever, self.encoding, self.deciding)
+
+    @cached_property
+    def map(self) -> LiveMap:
+        """The catalogue in two dimensions."""
+        return LiveMap(self.catalogue)
 
     @cached_property
     def verifications(self) -> VerificationQueue:

@@ -6,9 +6,10 @@ import { Catalogue } from "./catalogue.js";
 import { Find } from "./find.js";
 import { LearnwarePage } from "./learnware.js";
 import { Live } from "./live.js";
+import { CatalogueMap } from "./map.js";
 import { Submit } from "./submit.js";
 
-const PAGES = { find: ["Find", Find], catalogue: ["Catalogue", Catalogue], live: ["Live", Live], submit: ["Submit", Submit] };
+const PAGES = { find: ["Find", Find], catalogue: ["Catalogue", Catalogue], map: ["Map", CatalogueMap], live: ["Live", Live], submit: ["Submit", Submit] };
 const HIDDEN = { learnware: ["Learnware", LearnwarePage] };
 
 function place() {

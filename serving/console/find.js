@@ -4,6 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { getJson, postBytes, sketch } from "./api.js";
 import { Bar, Code, FileDrop, Problem, asJsonLines, bytes, percent, useLoaded } from "./parts.js";
 import { Try } from "./try.js";
+import { asked as last } from "./asked.js";
 
 const COMMAND = "slmdock spec my-task.jsonl --task --out task.safetensors";
 const EXAMPLE = "Does the contract allow the tenant to sublet?\nMay the landlord keep the deposit?";
@@ -27,6 +28,8 @@ export function Find({ state }) {
       setAsked({ busy: "comparing the sketch with the catalogue …", error: null, found: null });
       const [ranking, task] = [await allowed(postBytes(`/search?limit=${SHOWN}`, specification)), await allowed(postBytes("/v1/tasks", specification))];
       if (ranking.refused && task.refused) throw ranking.refused;
+      last.specification = specification;
+      last.ranked = (ranking.value?.ranked ?? []).map((one) => `${one.learnware.name}@${one.learnware.version}`);
       setAsked({ busy: "", error: null, found: { ranking: ranking.value, task: task.value } });
     } catch (error) {
       setAsked({ busy: "", error, found: null });
@@ -99,6 +102,7 @@ function Found({ ranking, task }) {
       <${Verdict} task=${decided} chosen=${chosen} candidates=${ranking?.candidates} />
       ${ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`
         <${Ranked} key=${one.learnware.id} one=${one} task=${decided} threshold=${ranking.decision.threshold} />`)}</ol>`}
+      <p><a href="#/map">See your task on the map</a></p>
       ${!ranking && html`<p class="hint">The whole list needs a key with the role search.</p>`}
     </section>
     ${task ? html`<${Try} task=${task} learnware=${chosen?.learnware} />` : html`<p class="hint">Trying it needs a key with the role serve.</p>`}`;

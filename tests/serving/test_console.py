@@ -21,7 +21,7 @@ from tests.serving.conftest import Sketch, TinyDock, open_dock, sentences
 from tests.serving.tiny import BASE_NAME, build_adapter
 
 CHROMIUM = shutil.which("chromium")
-PAGES = ("find", "catalogue", "live", "submit")
+PAGES = ("find", "catalogue", "map", "live", "submit")
 HOSTILE = '<img src=x onerror="document.title=1"> **bold** <script>alert(1)</script>'
 FOREIGN = [f"Will the goalkeeper catch ball number {number} in extra time?" for number in range(24)]
 WAIT_MS = 60_000
@@ -278,6 +278,41 @@ async def test_a_card_is_text_whatever_it_holds(browser: Browser, url: str) -> N
         await expect(page.locator("main")).to_contain_text("measured", ignore_case=True)
         await expect(page.get_by_label("curl command", exact=True)).to_contain_text("space@")
         await expect(page.get_by_role("heading", name="History").locator("..")).to_contain_text("published")
+
+
+async def test_the_task_is_on_the_map_among_the_learnwares(browser: Browser, url: str) -> None:
+    async with visiting(browser, url) as visit:
+        page = visit.page
+        await page.goto(url)
+        await find(page, sentences("law"))
+        await page.get_by_role("link", name="See your task on the map").click()
+        await visit.settle("Map")
+        chart = page.locator("canvas")
+        exact = page.get_by_role("heading", name="compared exactly").locator("+ ol li")
+        await expect(exact).to_have_text(["law", "cooking", "space"], use_inner_text=True)
+        await expect(page.locator("main")).to_contain_text("3 of 3 learnwares")
+        middle = page.get_by_role("heading", name="In the middle of the view").locator("+ ul li")
+        await page.get_by_role("button", name="Your task").click()
+        await expect(middle.first).to_have_text("law")
+        await page.get_by_role("button", name="law 1").click()
+        await expect(page.locator("main")).to_contain_text("2 of 3 learnwares")
+        await expect(middle).to_have_count(2)
+        await page.get_by_role("button", name="law 1").click()
+        await page.get_by_label("Highlight by name").fill("spa")
+        await expect(page.locator("main")).to_contain_text("1 of 3 learnwares")
+        await page.get_by_label("Highlight by name").fill("")
+        await chart.focus()
+        before = await chart.screenshot()
+        await page.keyboard.press("+")
+        await page.keyboard.press("ArrowLeft")
+        await page.wait_for_timeout(100)
+        assert await chart.screenshot() != before
+        await page.get_by_role("button", name="Your task").click()
+        box = await chart.bounding_box()
+        assert box is not None
+        # The task's sketch is law's own, so that its point lies in the middle now.
+        await page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("law")
 
 
 async def test_the_last_minute_is_shown(browser: Browser, url: str) -> None:
