@@ -35,8 +35,8 @@ export function CatalogueMap() {
     return () => control.abort();
   }, []);
   return html`<h1>Map</h1>
-    <p class="lead">Every point is a learnware. Those made for like texts lie beside each other; how far apart two groups are means little.
-      ${asked.specification ? "The star is your task." : html` Show examples under <a href="#/find">Find</a>, and your task is among them.`}</p>
+    <p class="lead">Every point is a learnware. Those made for like texts lie beside each other; how far apart two groups are means little.${" "}
+      ${asked.specification ? "The star is your task." : html`Show examples under <a href="#/find">Find</a>, and your task is among them.`}</p>
     <${Problem} error=${error} />
     ${!points && !error && html`<p class="busy" aria-live="polite">laying out the catalogue … ${done ? `${number(done)} learnwares` : ""}</p>`}
     ${points && !points.references.length && html`<p class="empty">No learnware is published yet.</p>`}

@@ -111,7 +111,9 @@ function drawMark(context, mark, [x, y], radius, dense) {
   context.lineWidth = 4 * dense;
   context.strokeStyle = mark.edge;
   const wide = context.measureText(mark.label).width, room = radius + 9 * dense;
-  const start = x + room + wide > context.canvas.width ? x - room - wide : x + room;
-  context.strokeText(mark.label, start, y);
-  context.fillText(mark.label, start, y);
+  const beside = x + room + wide > context.canvas.width ? x - room - wide : x + room;
+  // The task's label stands above its star: learnwares lie beside it.
+  const place = mark.task ? [x - wide / 2, y - 21 * dense] : [beside, y];
+  context.strokeText(mark.label, ...place);
+  context.fillText(mark.label, ...place);
 }
