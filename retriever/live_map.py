@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from catalogue import PUBLISHED, Catalogue, Learnware
 from retriever.layout import LANDMARKS, Layout
 from specification import FeatureMap, Specification, StoredSpecification
-from specification.errors import Conflict, DockError
+from specification.errors import CatalogueError, Conflict, DockError
 from specification.kernel import Floats
 
 MOST = 100_000
@@ -63,7 +63,8 @@ class CatalogueMap:
 class LiveMap:
     """Gives the catalogue's map; whoever asks never waits for the next.
 
-    Learnwares that come in are put into the old layout until a tenth has changed, so that nothing jumps about.
+    Learnwares that come in are put into the old layout until there are a tenth more or fewer, so that nothing
+    jumps about.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -85,8 +86,8 @@ class LiveMap:
         if problem is not None:
             self._problem = None
             raise problem
-        if self._stale(made) and not self._making.locked():
-            threading.Thread(target=self.refresh, name="map", daemon=True).start()
+        if self._stale(made) and self._making.acquire(blocking=False):
+            threading.Thread(target=self._refresh, name="map", daemon=True).start()
         return made
 
     def place(self, task: Specification) -> tuple[int, int]:
@@ -104,14 +105,23 @@ class LiveMap:
 
     def refresh(self) -> None:
         """Makes the map of the catalogue as it is, and puts it in place of the old one."""
-        with self._making:
-            started = time.monotonic()
-            try:
-                self._made = self._make()
-            except DockError as error:
-                log.warning("the map could not be made: %s", error)
-                self._problem = error
+        self._making.acquire()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """As ``refresh``, by whoever holds the lock, which is let go."""
+        started = time.monotonic()
+        try:
+            self._made = self._make()
+        except DockError as error:
+            log.warning("the map could not be made: %s", error)
+            self._problem = error
+        except Exception:
+            log.exception("the map could not be made")
+            self._problem = CatalogueError("the map could not be made; the gateway's log says why")
+        finally:
             self._not_before = time.monotonic() + REST * (time.monotonic() - started)
+            self._making.release()
 
     def _stale(self, made: CatalogueMap | None) -> bool:
         if made is None:

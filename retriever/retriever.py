@@ -200,11 +200,15 @@ class Retriever:
         return assign(scores[0], known, unknown)
 
     def find(self, text: str, limit: int = 10, where: Filter = EVERYTHING) -> list[Learnware]:
-        """Returns learnwares whose description fits a free text, best first."""
+        """Returns learnwares whose description fits a free text, best first.
+
+        Published ones, unless the filter says something of the status.
+        """
         _check_limit(limit)
         self._require_encoder()
+        chosen = where if any(each.field == "status" for each in where.conditions) else PUBLISHED & where
         text = text.encode("utf-8", "replace").decode()
-        hits = self.catalogue.matching_text(text, self.encoder.encode([text])[0], limit, PUBLISHED & where)
+        hits = self.catalogue.matching_text(text, self.encoder.encode([text])[0], limit, chosen)
         return self.catalogue.get([hit.id for hit in hits])
 
     @property

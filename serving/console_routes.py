@@ -33,8 +33,8 @@ TYPES = {
 }
 SECURITY = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-        "font-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -127,7 +127,7 @@ async def sketch(request: Request, parts: Parts, purpose: Purpose = "task") -> R
         )
     data = await read_body(request, MAX_EXAMPLES_BYTES)
     texts = await run_in_threadpool(_texts, data)
-    async with parts.encoding:
+    async with parts.sketching:
         made = await run_in_threadpool(specify, texts, parts.retriever.encoder, calibrated=purpose == "learnware")
     return Response(made.to_bytes(), media_type="application/octet-stream")
 

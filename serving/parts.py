@@ -34,7 +34,8 @@ class Registered:
 
 @dataclass(frozen=True)
 class GatewayParts:
-    """The dock behind a gateway. ``writing`` lets one writer in, ``encoding`` one user of the encoder.
+    """The dock behind a gateway. ``writing`` lets one writer in, ``encoding`` one user of the encoder, and
+    ``sketching`` one sketch, which takes seconds: a decision must not wait for it.
 
     ``keys`` None means a gateway that lets everybody in who reaches it, which it therefore listens to on loopback.
     ``engines`` holds one engine a base model; the first is the default, which answers where nothing fits.
@@ -50,6 +51,7 @@ class GatewayParts:
     telemetry: Telemetry = field(default_factory=Telemetry)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    sketching: asyncio.Lock = field(default_factory=asyncio.Lock)
     keys: KeyStore | None = None
     limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     deciding: DecisionLimits = field(default_factory=DecisionLimits)

@@ -11,10 +11,9 @@ export function setKey(key) {
 }
 
 export class ApiError extends Error {
-  constructor(message, status, code) {
+  constructor(message, status) {
     super(message);
     this.status = status;
-    this.code = code;
   }
 }
 
@@ -26,13 +25,11 @@ async function send(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The gateway cannot be reached. Is it still running?", 0, "unreachable");
+    throw new ApiError("The gateway cannot be reached, or a chosen file has changed since. Is the gateway still running?", 0);
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  const error = new ApiError(
-    body?.error?.message ?? `The gateway answered ${response.status}.`, response.status, body?.error?.code ?? "",
-  );
+  const error = new ApiError(body?.error?.message ?? `The gateway answered ${response.status}.`, response.status);
   // A missing role is said where it was met; without any valid key nothing works.
   if (response.status === 401) window.dispatchEvent(new CustomEvent(KEY_NEEDED, { detail: error.message }));
   throw error;
@@ -52,17 +49,18 @@ export const sketch = async (examples, purpose) =>
     method: "POST", body: examples, headers: { "content-type": "application/octet-stream" },
   })).blob();
 
-// Yields the texts of an OpenAI stream as they arrive.
-export async function* streamed(path, body, signal) {
+// Yields the texts of an OpenAI stream as they arrive; ``onHead`` gets the headers, which say who answers.
+export async function* streamed(path, body, signal, onHead) {
   const response = await send(path, {
     method: "POST", signal, body: JSON.stringify({ ...body, stream: true }),
     headers: { "content-type": "application/json" },
   });
+  onHead(response.headers);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   while (true) {
     const { value, done } = await reader.read();
-    if (done) return;
+    if (done) throw new ApiError("The answer broke off.", 0);
     const lines = (rest + value).split("\n");
     rest = lines.pop();
     for (const line of lines) {
@@ -70,7 +68,7 @@ export async function* streamed(path, body, signal) {
       const data = line.slice(5).trim();
       if (data === "[DONE]") return;
       const event = JSON.parse(data);
-      if (event.error) throw new ApiError(event.error.message, 0, event.error.code);
+      if (event.error) throw new ApiError(event.error.message, 0);
       const choice = event.choices?.[0];
       const text = choice?.delta?.content ?? choice?.text ?? "";
       if (text) yield text;

@@ -12,9 +12,18 @@ import { Submit } from "./submit.js";
 const PAGES = { find: ["Find", Find], catalogue: ["Catalogue", Catalogue], map: ["Map", CatalogueMap], live: ["Live", Live], submit: ["Submit", Submit] };
 const HIDDEN = { learnware: ["Learnware", LearnwarePage] };
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function place() {
   const [page, ...rest] = location.hash.replace(/^#\/?/, "").split("?")[0].split("/");
-  return { page: page in PAGES || page in HIDDEN ? page : "find", argument: decodeURIComponent(rest.join("/")) };
+  const known = Object.hasOwn(PAGES, page) || Object.hasOwn(HIDDEN, page);
+  return { page: known ? page : "find", argument: decoded(rest.join("/")) };
 }
 
 function KeyPanel({ message, refused, onDone }) {
@@ -26,6 +35,7 @@ function KeyPanel({ message, refused, onDone }) {
     onDone();
   };
   return html`<form class="card key" onSubmit=${keep} aria-label="API key">
+    <p class="lead">SLM Dock finds, among many specialised small language models, the one that fits your task, and lets it answer.</p>
     <h2>API key</h2>
     ${message && html`<p role="alert" class=${refused ? "problem" : ""}>${message}</p>`}
     <p>Whoever runs this dock makes one with <code>slmdock key create</code>. It is kept in this tab only, until the tab is closed.</p>

@@ -1,13 +1,15 @@
 // Catalogue: search as you type, filters with counts, sorting, pages.
 
-import { html, useEffect, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { getJson } from "./api.js";
+import { useKept } from "./asked.js";
 import { Problem, day, number, useLoaded } from "./parts.js";
 
 const FILTERS = {
   domain: "Domain", task_type: "Task", base_model: "Base model", languages: "Language", tags: "Tag", licence: "Licence", status: "State",
 };
 const LOADED = 500;
+const SORTED = 10_000;
 const PAGE = 24;
 const WAIT_MS = 200;
 const ORDERS = {
@@ -42,16 +44,21 @@ function useSettled(value) {
 }
 
 export function Catalogue() {
-  const [text, setText] = useState("");
-  const [chosen, setChosen] = useState({ status: ["published"] });
-  const [order, setOrder] = useState("name");
-  const [page, setPage] = useState(0);
+  const [text, setText] = useKept("words", "");
+  const [chosen, setChosen] = useKept("filters", { status: ["published"] });
+  const [order, setOrder] = useKept("order", "name");
+  const [page, setPage] = useKept("page", 0);
   const asked = useSettled(text.trim());
   const condition = where(chosen);
-  const found = useLoaded(
-    (signal) => getJson(`/learnwares?${query({ where: condition, query: asked, limit: LOADED })}`, signal), `${asked}\n${condition}`,
-  );
-  useEffect(() => setPage(0), [asked, condition, order]);
+  // An order other than by name or match is worth waiting for more.
+  const limit = ["match", "name"].includes(order) ? LOADED : SORTED;
+  const key = `${asked}\n${condition}\n${limit}`;
+  const found = useLoaded((signal) => getJson(`/learnwares?${query({ where: condition, query: asked, limit })}`, signal), key);
+  const last = useRef(`${key}\n${order}`);
+  useEffect(() => {
+    if (last.current !== `${key}\n${order}`) setPage(0);
+    last.current = `${key}\n${order}`;
+  }, [key, order]);
 
   const toggle = (field, value) => {
     const values = chosen[field] ?? [];
@@ -62,7 +69,7 @@ export function Catalogue() {
   const all = found.value?.learnwares ?? [];
   const sorted = compare ? [...all].sort(compare) : all;
   const shown = sorted.slice(page * PAGE, (page + 1) * PAGE);
-  const cut = found.value?.next || (asked && all.length === LOADED);
+  const cut = found.value?.next || (asked && all.length === limit);
   return html`
     <h1>Catalogue</h1>
     <div class="row search">
@@ -76,11 +83,11 @@ export function Catalogue() {
       <details class="filters" open=${matchMedia("(min-width: 50rem)").matches}>
         <summary>Filters</summary>
         ${Object.entries(FILTERS).map(([field, name]) => html`
-          <${Facet} key=${field} field=${field} name=${name} chosen=${chosen[field] ?? []} where=${where(chosen, field)} onToggle=${toggle} />`)}
+          <${Facet} key=${field} field=${field} name=${name} chosen=${chosen[field] ?? []} where=${where(chosen, field)} among=${asked ? all : null} onToggle=${toggle} />`)}
       </details>
       <div class="results">
-        <p class="hint" aria-live="polite">${found.loading ? "searching …" : html`${number(all.length)}${cut ? "+" : ""} learnware${all.length === 1 ? "" : "s"}
-          ${cut ? ` – the first ${LOADED} are loaded and sorted; search or filter to narrow them` : ""}`}</p>
+        <p class="hint" aria-live="polite">${found.loading ? "searching …" : html`${asked ? "the best matches: " : ""}${number(all.length)}${cut ? "+" : ""} learnware${all.length === 1 ? "" : "s"}
+          ${cut ? ` – ${number(limit)} of them are loaded and sorted; search or filter to narrow them` : ""}`}</p>
         <${Problem} error=${found.error} />
         ${!found.loading && !found.error && !all.length && html`<p class="empty">Nothing here. Take a filter away or search for something else.</p>`}
         <ul class="cards">${shown.map((each) => html`<${Entry} key=${each.id} learnware=${each} />`)}</ul>
@@ -93,15 +100,22 @@ export function Catalogue() {
     </div>`;
 }
 
-function Facet({ field, name, chosen, where, onToggle }) {
+// ``among`` are the learnwares that a search found; without one the catalogue counts.
+function Facet({ field, name, chosen, where, among, onToggle }) {
   const counts = useLoaded((signal) => getJson(`/learnwares/facets?${query({ field, where, limit: 20 })}`, signal), where);
-  const values = Object.entries(counts.value?.values ?? {}).filter(([value]) => sendable(value));
+  const values = Object.entries((among ? counted(among, field) : counts.value?.values) ?? {}).filter(([value]) => sendable(value));
   for (const value of chosen) if (!values.some(([each]) => each === value)) values.push([value, 0]);
   if (!values.length) return null;
   return html`<fieldset><legend>${name}</legend>${values.map(([value, count]) => html`
     <label key=${value} class="facet"><input type="checkbox" checked=${chosen.includes(value)} onChange=${() => onToggle(field, value)} />
       <span>${value}</span><span class="count">${number(count)}</span></label>`)}
   </fieldset>`;
+}
+
+function counted(learnwares, field) {
+  const counts = {};
+  for (const learnware of learnwares) for (const value of [learnware[field]].flat()) counts[value] = (counts[value] ?? 0) + 1;
+  return Object.fromEntries(Object.entries(counts).sort((a, b) => b[1] - a[1]).slice(0, 20));
 }
 
 function Entry({ learnware }) {

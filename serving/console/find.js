@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { getJson, postBytes, sketch } from "./api.js";
 import { Bar, Code, FileDrop, Problem, asJsonLines, bytes, percent, useLoaded } from "./parts.js";
 import { Try } from "./try.js";
-import { asked as last } from "./asked.js";
+import { asked as last, useKept } from "./asked.js";
 
 const COMMAND = "slmdock spec my-task.jsonl --task --out task.safetensors";
 const EXAMPLE = "Does the contract allow the tenant to sublet?\nMay the landlord keep the deposit?";
@@ -17,22 +17,32 @@ const allowed = (answer) => answer.then((value) => ({ value }), (error) => {
 });
 
 export function Find({ state }) {
-  const [asked, setAsked] = useState({ busy: "", error: null, found: null });
+  const [found, setFound] = useKept("found", null);
+  const [now, setNow] = useState({ busy: "", error: null });
+  const round = useRef(0);
   const facets = useLoaded((signal) => getJson("/learnwares/facets?field=status", signal), "");
   const count = facets.value?.values.published;
 
+  // A later question is the one that counts, also if an earlier one is answered after it.
   const ask = async (words, makeSpecification) => {
-    setAsked({ busy: words, error: null, found: null });
+    const mine = ++round.current;
+    const say = ({ busy = "", error = null, found = null }) => {
+      if (mine !== round.current) return;
+      setNow({ busy, error });
+      setFound(found);
+    };
+    say({ busy: words });
     try {
       const specification = await makeSpecification();
-      setAsked({ busy: "comparing the sketch with the catalogue …", error: null, found: null });
-      const [ranking, task] = [await allowed(postBytes(`/search?limit=${SHOWN}`, specification)), await allowed(postBytes("/v1/tasks", specification))];
+      say({ busy: "comparing the sketch with the catalogue …" });
+      const [ranking, task] = await Promise.all([allowed(postBytes(`/search?limit=${SHOWN}`, specification)), allowed(postBytes("/v1/tasks", specification))]);
       if (ranking.refused && task.refused) throw ranking.refused;
+      if (mine !== round.current) return;
       last.specification = specification;
       last.ranked = (ranking.value?.ranked ?? []).map((one) => `${one.learnware.name}@${one.learnware.version}`);
-      setAsked({ busy: "", error: null, found: { ranking: ranking.value, task: task.value } });
+      say({ found: { ranking: ranking.value, task: task.value } });
     } catch (error) {
-      setAsked({ busy: "", error, found: null });
+      say({ error });
     }
   };
   const askFile = (file) => ask("reading the sketch …", async () => file);
@@ -40,21 +50,21 @@ export function Find({ state }) {
   return html`
     <h1>Find the model that fits your task</h1>
     <p class="lead">This dock holds ${count === undefined ? "" : html`<strong>${count.toLocaleString("en")}</strong>`} specialised
-      small language models. Each has a sketch of the texts it is good at. Show some examples of your task: their sketch is
+      small language models, called <em>learnwares</em>. Each has a sketch of the texts it is good at. Show some examples of your task: their sketch is
       compared with all of them, and you get the one that fits, or hear that none does.</p>
     <div class="columns">
-      ${state.local && html`<${Examples} limits=${state} busy=${asked.busy} onTexts=${askTexts} />`}
+      ${state.local && html`<${Examples} limits=${state} busy=${now.busy} onTexts=${askTexts} />`}
       <${SketchFile} local=${state.local} onFile=${askFile} />
     </div>
     <div aria-live="polite">
-      ${asked.busy && html`<p class="busy">${asked.busy}</p>`}
-      <${Problem} error=${asked.error} />
+      ${now.busy && html`<p class="busy">${now.busy}</p>`}
+      <${Problem} error=${now.error} />
     </div>
-    ${asked.found && html`<${Found} ...${asked.found} />`}`;
+    ${found && html`<${Found} ...${found} />`}`;
 }
 
 function Examples({ limits, busy, onTexts }) {
-  const [text, setText] = useState("");
+  const [text, setText] = useKept("examples", "");
   const [file, setFile] = useState(null);
   const [error, setError] = useState(null);
   const take = async (given) => {
@@ -82,7 +92,7 @@ function SketchFile({ local, onFile }) {
   return html`<section class="card" aria-labelledby="sketch">
     <h2 id="sketch">${local ? "Or bring a sketch" : "Bring a sketch of your task"}</h2>
     <p class="where"><strong>Where your text goes:</strong> nowhere. The command reads your examples on your own machine and
-      writes a sketch without any text; only that file is sent.</p>
+      writes a sketch without any text; only that file is sent. It needs SLM Dock on your machine too, and no dock.</p>
     <${Code} label="the command that makes a sketch" text=${COMMAND} />
     <p class="hint">One JSON object a line: <code>${'{"text": "…"}'}</code>. Add <code>--epsilon 4</code> for a formal promise of privacy.</p>
     <${FileDrop} label="Drop the sketch here" hint="task.safetensors" accept=".safetensors" chosen=${file}
@@ -99,23 +109,27 @@ function Found({ ranking, task }) {
   return html`
     <section aria-labelledby="answer">
       <h2 id="answer" ref=${heading} tabindex="-1">Answer</h2>
-      <${Verdict} task=${decided} chosen=${chosen} candidates=${ranking?.candidates} />
+      <${Verdict} task=${decided} chosen=${chosen} nearest=${ranking?.decision.learnware} candidates=${ranking?.candidates} />
       ${ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`
         <${Ranked} key=${one.learnware.id} one=${one} task=${decided} threshold=${ranking.decision.threshold} />`)}</ol>`}
-      <p><a href="#/map">See your task on the map</a></p>
+      ${ranking && html`<p><a href="#/map">See your task on the map</a></p>`}
       ${!ranking && html`<p class="hint">The whole list needs a key with the role search.</p>`}
     </section>
     ${task ? html`<${Try} task=${task} learnware=${chosen?.learnware} />` : html`<p class="hint">Trying it needs a key with the role serve.</p>`}`;
 }
 
-function Verdict({ task, chosen, candidates }) {
+function Verdict({ task, chosen, nearest, candidates }) {
+  if (!task.learnware && nearest) {
+    return html`<div class="verdict none"><strong>${nearest.name} fits, but cannot answer here.</strong> It stands on ${nearest.base_model}, which
+      this dock does not serve; the base model would answer.</div>`;
+  }
   if (!task.learnware) {
     return html`<div class="verdict none"><strong>None fits.</strong> No learnware here was made for texts like yours, so the base
       model would answer: ${task.reason.replace(/^none fits: /, "")}.</div>`;
   }
   const name = chosen?.learnware.name ?? task.learnware.slice(0, 16);
   const what = task.mixture.length ? "Your task is a mixture; several share it." : html`<strong>${name}</strong> fits.`;
-  return html`<div class="verdict fits">${what} ${task.reason}. ${candidates && html`<span class="hint">${candidates} compared exactly.</span>`}</div>`;
+  return html`<div class="verdict fits">${what} Your texts look like those it was made for. <span class="hint">${task.reason}.</span> ${candidates && html`<span class="hint">${candidates} compared exactly.</span>`}</div>`;
 }
 
 // Why it stands where it does, in words.
@@ -123,8 +137,9 @@ function why(one, task, threshold) {
   const share = task.mixture.find((part) => part.learnware === one.learnware.id);
   if (share) return `answers ${percent(share.weight)} of your task`;
   if (one.learnware.id === task.learnware) return "chosen";
-  if (one.p_value === null || Number.isNaN(one.p_value)) return "";
+  if (one.p_value === null) return "";
   if (one.p_value < threshold) return `does not fit: only ${percent(one.p_value)} of its own tasks lie as far from it`;
+  if (!task.learnware) return "not the nearest, and the nearest does not fit";
   return `fits too: ${percent(one.p_value)} of its own tasks lie as far from it`;
 }
 
@@ -140,7 +155,7 @@ function Ranked({ one, task, threshold }) {
     <p>${learnware.description || html`<span class="hint">no description</span>`}</p>
     <dl class="facts">
       <div><dt>Fit</dt><dd>${one.fit.toFixed(3)} <${Bar} part=${one.fit} label=${`fit ${one.fit.toFixed(3)} of 1`} kind=${won ? "good" : ""} /></dd></div>
-      <div><dt>Quality</dt><dd>${one.expected === null ? "not measured" : `expected standing ${one.expected >= 0 ? "+" : ""}${one.expected.toFixed(2)}`}
+      <div><dt>Quality</dt><dd>${one.expected === null ? "not measured" : `expected ${Math.abs(one.expected).toFixed(2)} standard deviations ${one.expected < 0 ? "below" : "above"} the average here`}
         ${gains.length > 0 && html`, measured gain ${gains.map((each) => `${each.value} ${each.metric}`).join(", ")}`}</dd></div>
       <div><dt>Why</dt><dd>${why(one, task, threshold)}</dd></div>
     </dl>

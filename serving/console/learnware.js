@@ -40,7 +40,7 @@ function Details({ learnware, keys }) {
           <${Facts} facts=${sketch} /><${Download} learnware=${learnware} /></section>
       </div>
     </div>
-    <${Calls} learnware=${learnware} keys=${keys} />
+    ${learnware.status === "published" ? html`<${Calls} learnware=${learnware} keys=${keys} />` : html`<p class="notice">It is ${learnware.status}, and answers nobody.</p>`}
     <div class="columns"><${Versions} learnware=${learnware} /><${Changes} learnware=${learnware} /></div>`;
 }
 

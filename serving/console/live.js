@@ -6,19 +6,23 @@ import { Bar, Problem, bytes, duration, number } from "./parts.js";
 
 const EVERY_MS = 2000;
 const KEPT = 90;
+const RESIDENTS = 40;
 
 export function Live() {
   const [history, setHistory] = useState([]);
   const [error, setError] = useState(null);
   const [paused, setPaused] = useState(false);
+  const [residency, setResidency] = useState(null);
   useEffect(() => {
     if (paused) return undefined;
-    let timer, over = false;
+    let timer, over = false, allowed = true;
     const look = async () => {
       try {
         if (!document.hidden) {
           const snapshot = await getJson("/v1/live");
           if (over) return;
+          // Needs the role serve, which this key may not have.
+          if (allowed) getJson("/v1/residency").then((found) => over || setResidency(found), () => { allowed = false; });
           setHistory((old) => [...old, snapshot].slice(-KEPT));
           setError(null);
         }
@@ -36,10 +40,10 @@ export function Live() {
   return html`<div class="ranked-head"><h1>Live</h1>
       <button type="button" class="quiet" aria-pressed=${paused} onClick=${() => setPaused(!paused)}>${paused ? "Go on" : "Pause"}</button></div>
     <${Problem} error=${error} />
-    ${snapshot && html`<${Frame} snapshot=${snapshot} history=${history} />`}`;
+    ${snapshot && html`<${Frame} snapshot=${snapshot} history=${history} residency=${residency} />`}`;
 }
 
-function Frame({ snapshot, history }) {
+function Frame({ snapshot, history, residency }) {
   const { last_minute: minute, dock } = snapshot;
   const stages = Object.entries(snapshot.in_flight);
   const inFlight = stages.reduce((sum, [, count]) => sum + count, 0);
@@ -62,6 +66,7 @@ function Frame({ snapshot, history }) {
     </div>
     <div class="columns"><${Decisions} decisions=${minute.decisions} /><${Times} minute=${minute} /></div>
     <div class="columns"><${Engines} engines=${dock.engines} /><${MostUsed} used=${minute.most_used} /></div>
+    ${residency?.replicas.length > 0 && html`<${Residents} replicas=${residency.replicas} />`}
     ${dock.whole && html`<${Whole} whole=${dock.whole} />`}`;
 }
 
@@ -97,6 +102,13 @@ function Engines({ engines }) {
       html`<tr><th scope="row">${engine.base_model}</th><td><${State} up=${engine.healthy} /></td><td class="n">${engine.replicas.length ? "" : "–"}</td><td class="n">${engine.replicas.length ? "" : "–"}</td></tr>`,
       ...engine.replicas.map((one) => html`<tr><td class="hint">${one.replica}</td><td><${State} up=${one.up} /></td><td class="n">${one.in_flight}</td><td class="n">${number(one.residents)}</td></tr>`),
     ])}</tbody></table></div></section>`;
+}
+
+function Residents({ replicas }) {
+  return html`<section class="card"><h2>In memory</h2><div class="scroll" tabindex="0"><table><thead><tr><th>Replica</th><th class="n">Room</th><th>Adapters, the latest used first</th></tr></thead>
+    <tbody>${replicas.map((one) => html`<tr key=${one.replica}><th scope="row">${one.replica}</th><td class="n">${one.adapters.length} of ${number(one.capacity)}</td>
+      <td>${[...one.adapters].reverse().slice(0, RESIDENTS).map((each) => html`<span class="tag" title=${`${number(each.uses)} uses`}>${each.model.split("@")[0]}${each.pinned && " (pinned)"}</span>`)}
+        ${one.adapters.length > RESIDENTS && `and ${number(one.adapters.length - RESIDENTS)} more`}</td></tr>`)}</tbody></table></div></section>`;
 }
 
 function MostUsed({ used }) {

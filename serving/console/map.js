@@ -3,11 +3,11 @@
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { getJson, postBytes } from "./api.js";
 import { Problem, number } from "./parts.js";
-import { WHOLE, draw, moved, nearest, toMap, toScreen, under, zoomed } from "./plot.js";
+import { WHOLE, draw, moved, nearest, toMap, under, zoomed } from "./plot.js";
 import { asked } from "./asked.js";
 
 const WAIT_MS = 700;
-const COLOURS = ["#2f6fd0", "#c8521a", "#2a8c4a", "#a23fae", "#b3261e", "#0e8f9c", "#8a6d00", "#d0508a"];
+const COLOURS = ["#3b7ddd", "#d2601a", "#2e9650", "#b455c0", "#d6453c", "#11939f", "#937400", "#db5c98"];
 const OTHER = "#7a8898";
 const STEP = 0.12;
 const LISTED = 8;
@@ -126,6 +126,7 @@ function Canvas({ points, shown, colours, task }) {
   }, [view, over, size, shown, colours, task]);
 
   const keys = (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
     const step = (STEP * 65535) / view.zoom;
     const does = {
       ArrowLeft: () => moved(view, -step, 0), ArrowRight: () => moved(view, step, 0), ArrowUp: () => moved(view, 0, -step), ArrowDown: () => moved(view, 0, step),
@@ -162,7 +163,11 @@ function steer(canvas, view, setView, pointUnder, setOver, open) {
   const middle = () => { const all = [...held.values()]; return { clientX: all.reduce((sum, each) => sum + each.clientX, 0) / all.length, clientY: all.reduce((sum, each) => sum + each.clientY, 0) / all.length }; };
   const handlers = {
     wheel: (event) => { event.preventDefault(); setView(zoomed(view(), Math.exp(-event.deltaY / 400), toMap(canvas, view(), event))); },
-    pointerdown: (event) => { canvas.setPointerCapture(event.pointerId); held.set(event.pointerId, event); travelled = held.size > 1 ? Infinity : 0; },
+    pointerdown: (event) => {
+      if (event.button) return;
+      canvas.setPointerCapture(event.pointerId); held.set(event.pointerId, event);
+      travelled = held.size > 1 ? Infinity : 0;
+    },
     pointermove: (event) => {
       const before = held.get(event.pointerId);
       if (!before) {

@@ -56,6 +56,9 @@ export function Code({ text, label }) {
   </div>`;
 }
 
+// Otherwise a browser says nothing when the same file, mended meanwhile, is chosen again.
+export const chooseAnew = (event) => { event.target.value = ""; };
+
 // A place to drop one file, which is a labelled file chooser too.
 export function FileDrop({ label, hint, accept, chosen, onFile }) {
   const [over, setOver] = useState(false);
@@ -68,7 +71,7 @@ export function FileDrop({ label, hint, accept, chosen, onFile }) {
   return html`<label class=${`drop ${over ? "over" : ""}`} onDragOver=${hover} onDragLeave=${() => setOver(false)} onDrop=${drop}>
     <span class="drop-label">${label}</span>
     <span class="hint">${chosen ? `${chosen.name}, ${bytes(chosen.size)}` : hint}</span>
-    <input type="file" accept=${accept} onChange=${(event) => event.target.files[0] && onFile(event.target.files[0])} />
+    <input type="file" accept=${accept} onClick=${chooseAnew} onChange=${(event) => event.target.files[0] && onFile(event.target.files[0])} />
   </label>`;
 }
 
@@ -87,8 +90,13 @@ export function useLoaded(load, key) {
   return state;
 }
 
-// Pasted or dropped examples as JSON Lines: either they are that already, or each line is a text.
+// Pasted or dropped examples as JSON Lines: they are that already, or a list in JSON, or each line is a text.
 export function asJsonLines(text) {
   if (text.trimStart().startsWith("{")) return text;
+  if (text.trimStart().startsWith("[")) {
+    try {
+      return JSON.parse(text).map((each) => JSON.stringify(typeof each === "string" ? { text: each } : each)).join("\n");
+    } catch { /* lines that begin with a bracket */ }
+  }
   return text.split("\n").filter((line) => line.trim()).map((line) => JSON.stringify({ text: line.trim() })).join("\n");
 }

@@ -16,7 +16,7 @@ export function zoomed(view, factor, at = view) {
 export const moved = (view, x, y) => ({ ...view, x: Math.min(SIDE, Math.max(0, view.x + x)), y: Math.min(SIDE, Math.max(0, view.y + y)) });
 
 // Pixels of the canvas for one of the map's numbers.
-export const scaleOf = (canvas, view) => (0.94 * Math.min(canvas.width, canvas.height) * view.zoom) / SIDE;
+const scaleOf = (canvas, view) => (0.94 * Math.min(canvas.width, canvas.height) * view.zoom) / SIDE;
 
 export function toMap(canvas, view, event) {
   const box = canvas.getBoundingClientRect(), scale = scaleOf(canvas, view), dense = canvas.width / box.width;
@@ -26,7 +26,7 @@ export function toMap(canvas, view, event) {
   };
 }
 
-export function toScreen(canvas, view, x, y) {
+function toScreen(canvas, view, x, y) {
   const scale = scaleOf(canvas, view);
   return [(x - view.x) * scale + canvas.width / 2, (y - view.y) * scale + canvas.height / 2];
 }

@@ -1,8 +1,8 @@
 // Submit: an adapter's folder, its card and its specification in; the dock's checks are its answer.
 
 import { html, useState } from "./vendor/htm-preact.js";
-import { getJson, postForm, sketch } from "./api.js";
-import { Code, FileDrop, Problem, asJsonLines, bytes } from "./parts.js";
+import { getJson, postBytes, postForm, sketch } from "./api.js";
+import { Code, FileDrop, Problem, asJsonLines, bytes, chooseAnew, number } from "./parts.js";
 
 const NEEDED = ["adapter_config.json", "adapter_model.safetensors"];
 const FIELDS = [
@@ -35,6 +35,7 @@ export function Submit({ state }) {
   const [card, setCard] = useState({});
   const [sketched, setSketched] = useState(null);
   const [examples, setExamples] = useState(null);
+  const [heldOut, setHeldOut] = useState(null);
   const [hold, setHold] = useState(false);
   const [run, setRun] = useState(null);
 
@@ -43,7 +44,8 @@ export function Submit({ state }) {
   const submit = async (event) => {
     event.preventDefault();
     const steps = [`adapter read: ${NEEDED.map((name) => `${name} (${bytes(files[name].size)})`).join(", ")}`];
-    const told = (now, more = {}) => setRun({ steps: [...steps], now, error: null, learnware: null, ...more });
+    let learnware = null;
+    const told = (now, more = {}) => setRun({ steps: [...steps], now, error: null, learnware, ...more });
     try {
       let specification = sketched;
       if (!specification) {
@@ -57,10 +59,10 @@ export function Submit({ state }) {
       form.set("specification", specification, "specification.safetensors");
       form.set("adapter_config", files[NEEDED[0]]);
       form.set("adapter_model", files[NEEDED[1]]);
-      const learnware = await postForm(`/learnwares?state=${hold ? "checked" : "published"}`, form);
+      learnware = await postForm(`/learnwares?state=${hold ? "checked" : "published"}`, form);
       steps.push("checked and taken in", `state: ${learnware.status}`);
-      told("", { learnware });
-      await watch(learnware, (job) => told("", { learnware, job }));
+      told("");
+      if (heldOut) await verify(learnware, heldOut, hold, (verification) => told("", { verification }));
     } catch (error) {
       told("", { error });
     }
@@ -75,12 +77,15 @@ export function Submit({ state }) {
         ${state.local && html`<${FileDrop} label="… or examples" hint="JSON Lines or a text a line" accept=".jsonl,.ndjson,.txt" chosen=${examples} onFile=${(file) => { setExamples(file); setSketched(null); }} />
           <p class="where"><strong>Where examples go:</strong> to the gateway's process at <code>${location.host}</code>, which makes the specification and keeps no text.</p>`}
         <${Code} label="the command that makes a specification" text="slmdock spec my-examples.jsonl --out specification.safetensors" />
+        <h2>3. Held-out examples <span class="hint">optional</span></h2>
+        <${FileDrop} label="Drop examples that it was not trained on" hint="JSON Lines with text and answer, at least 16" accept=".jsonl,.ndjson" chosen=${heldOut} onFile=${setHeldOut} />
+        <p class="where"><strong>Where they go:</strong> to the dock, which runs the adapter on them beside its base model and then forgets them.</p>
       </section>
-      <section class="card"><h2>3. Card</h2>
+      <section class="card"><h2>4. Card</h2>
         ${FIELDS.map(([field, label, hint, required]) => html`<div class="field"><label for=${`card-${field}`}>${label}${required ? "" : html` <span class="hint">optional</span>`}</label>
           ${field === "description" ? html`<textarea id=${`card-${field}`} rows="3" placeholder=${hint} onInput=${(event) => setCard({ ...card, [field]: event.target.value })}></textarea>`
           : html`<input id=${`card-${field}`} required=${required} placeholder=${hint} onInput=${(event) => setCard({ ...card, [field]: event.target.value })} />`}</div>`)}
-        <label class="facet"><input type="checkbox" checked=${hold} onChange=${(event) => setHold(event.target.checked)} /><span>Hold it back after the checks; publish later</span></label>
+        <label class="facet"><input type="checkbox" checked=${hold} onChange=${(event) => setHold(event.target.checked)} /><span>Hold it back until it is verified, or published by hand</span></label>
         <button type="submit" disabled=${!ready || Boolean(run?.now)}>Submit</button>
       </section>
     </form>
@@ -94,15 +99,16 @@ function cardOf(fields) {
   ]));
 }
 
-// Tells of a verification of this learnware, if the dock runs one, until it is over.
-async function watch(learnware, tell) {
-  for (let looks = 0; looks < 400; looks += 1) {
-    const { data } = await getJson("/verifications?limit=20").catch(() => ({ data: [] }));
-    const job = data.find((each) => each.learnware === learnware.id);
-    if (!job) return;
-    tell(job);
-    if (!["waiting", "running"].includes(job.state)) return;
+// Asks for a verification by running, and tells of it until it is over or the page is left.
+async function verify(learnware, file, publish, tell) {
+  const examples = asJsonLines(await file.text()).split("\n").filter((line) => line.trim()).map((line) => JSON.parse(line));
+  const path = `/learnwares/${learnware.id}/verification`;
+  let now = await postBytes(path, JSON.stringify({ examples, publish }), "application/json");
+  while (true) {
+    tell(now);
+    if (!now.verifying || !["waiting", "running"].includes(now.job.state) || !location.hash.startsWith("#/submit")) return;
     await new Promise((done) => setTimeout(done, WATCH_MS));
+    now = await getJson(path);
   }
 }
 
@@ -117,7 +123,7 @@ function Folder({ files, onFiles }) {
   const hover = (event) => { event.preventDefault(); setOver(true); };
   return html`<label class=${`drop ${over ? "over" : ""}`} onDragOver=${hover} onDragLeave=${() => setOver(false)} onDrop=${drop}>
     <span class="drop-label">Drop the adapter's folder or its two files</span><span class="hint">${NEEDED.join(", ")}</span>
-    <input type="file" multiple accept=".json,.safetensors" aria-label="Adapter files" onChange=${(event) => take([...event.target.files])} /></label>`;
+    <input type="file" multiple accept=".json,.safetensors" aria-label="Adapter files" onClick=${chooseAnew} onChange=${(event) => take([...event.target.files])} /></label>`;
 }
 
 function Run({ run }) {
@@ -126,6 +132,12 @@ function Run({ run }) {
     <${Problem} error=${run.error} />
     ${run.learnware && html`<p><a href=${`#/learnware/${run.learnware.id}`}>${run.learnware.name}, version ${run.learnware.version}</a> is in the catalogue.
       ${run.learnware.near_duplicates.length > 0 && html`<br />Almost the same as ${run.learnware.near_duplicates.map((each) => each.reference).join(", ")}.`}</p>`}
-    ${run.job && html`<p>Verification: ${run.job.state}, ${run.job.done} of ${run.job.total} steps${run.job.error && `: ${run.job.error}`}</p>`}
+    ${run.verification && html`<${Verification} of=${run.verification} />`}
   </section>`;
+}
+
+function Verification({ of: { job, verifying } }) {
+  const waits = job.state === "waiting" && !verifying;
+  return html`<p>Verification by running: ${job.state}${job.state === "running" && `, ${number(job.done)} of ${number(job.total)} answers`}${job.error && `: ${job.error}`}
+    ${waits && html`; this dock does none by itself: <code>slmdock verify</code> goes on with it.`}</p>`;
 }

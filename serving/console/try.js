@@ -35,8 +35,8 @@ export function Try({ task, learnware }) {
       <${Problem} error=${models.error} />
     </form>
     ${round && html`<div class="columns answers">
-      <${Answer} key=${`task${round.number}`} title=${task.learnware ? "The dock's choice" : "The dock's choice: none fits"} model=${`task:${task.id}`} round=${round} />
-      <${Answer} key=${`base${round.number}`} title="The base model" model=${base} round=${round} />
+      ${task.learnware && html`<${Answer} key=${`task${round.number}`} title="The dock's choice" model=${`task:${task.id}`} round=${round} />`}
+      <${Answer} key=${`base${round.number}`} title=${task.learnware ? "The base model" : "The base model, since none fits"} model=${base} round=${round} />
     </div>`}
   </section>`;
 }
@@ -44,6 +44,7 @@ export function Try({ task, learnware }) {
 function Answer({ title, model, round }) {
   const [text, setText] = useState("");
   const [state, setState] = useState({ name: "running", error: null });
+  const [head, setHead] = useState(null);
   const control = useRef(null);
   useEffect(() => {
     const own = (control.current = new AbortController());
@@ -52,7 +53,7 @@ function Answer({ title, model, round }) {
       try {
         // Without sampling, so that what differs is the models' doing.
         const body = { model, max_tokens: round.tokens, temperature: 0, ...input };
-        for await (const piece of streamed(round.chat ? "/v1/chat/completions" : "/v1/completions", body, own.signal)) {
+        for await (const piece of streamed(round.chat ? "/v1/chat/completions" : "/v1/completions", body, own.signal, setHead)) {
           setText((old) => old + piece);
         }
         setState({ name: "done", error: null });
@@ -68,7 +69,8 @@ function Answer({ title, model, round }) {
     <div class="ranked-head"><h3>${title}</h3>
       ${running ? html`<button type="button" class="quiet" onClick=${() => control.current.abort()}>Stop</button>` : html`<span class="hint">${state.name}</span>`}
     </div>
-    <p class="hint"><code>${model}</code></p>
+    <p class="hint"><code>${head?.get("x-slmdock-model") ?? model}</code></p>
+    ${head?.get("x-slmdock-decision") === "fallback" && html`<p class="notice">The base model answered in its place: ${head.get("x-slmdock-reason")}.</p>`}
     <div class="stream">${text}${running && html`<span class="cursor" aria-hidden="true"></span>`}</div>
     <${Problem} error=${state.error} />
   </section>`;

@@ -100,12 +100,14 @@ def test_a_catalogue_that_cannot_be_read_is_told_and_asked_again(
 ) -> None:
     live = LiveMap(catalogue)
 
-    def fail(*_: object) -> None:
-        raise CatalogueError("the disk is gone")
+    for problem, words in ((CatalogueError("the disk is gone"), "is gone"), (MemoryError(), "log says why")):
 
-    with monkeypatch.context() as patch:
-        patch.setattr(catalogue, "scroll", fail)
-        live.refresh()
-        with pytest.raises(CatalogueError, match="the disk is gone"):
-            live.current()
+        def fail(*_: object, problem: Exception = problem) -> None:
+            raise problem
+
+        with monkeypatch.context() as patch:
+            patch.setattr(catalogue, "scroll", fail)
+            live.refresh()
+            with pytest.raises(CatalogueError, match=words):
+                live.current()
     assert made(live, 40)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,12 +11,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 
-from catalogue import Card, Signal
+from catalogue import Card, Entry, Signal, State, find_learnware
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from serving import GatewayParts
 from serving.keys import KeyRequest, KeyStore
 from serving.transformers_engine import TransformersConfig, TransformersEngine
-from specification import SentenceEncoder, specify
+from specification import SentenceEncoder, Specification, specify
 from tests.serving.conftest import Sketch, TinyDock, open_dock, sentences
 from tests.serving.tiny import BASE_NAME, build_adapter
 
@@ -133,6 +133,25 @@ async def visiting(browser: Browser, url: str, refusals: bool = False) -> AsyncI
     assert visit.strangers == []
 
 
+@contextmanager
+def standing_on(dock: TinyDock, name: str, base: str) -> Iterator[None]:
+    """A learnware's record says another base model meanwhile."""
+    catalogue = dock.indexer.catalogue
+    learnware = catalogue.named(name)
+    assert learnware is not None
+    specification = Specification.from_bytes(catalogue.specification_file(learnware))
+    catalogue.upsert([Entry(learnware.model_copy(update={"base_model": base}), specification)])
+    yield
+    catalogue.upsert([Entry(learnware, specification)])
+
+
+def move(dock: TinyDock, name: str, state: State) -> None:
+    """Gives a learnware another state."""
+    learnware = find_learnware(dock.indexer.catalogue, name)
+    assert learnware is not None
+    dock.indexer.move(learnware, state, "somebody")
+
+
 async def find(page: Page, texts: list[str]) -> None:
     await page.get_by_label("Prompts as the model").fill("\n".join(texts))
     await page.get_by_role("button", name="Find the model").click()
@@ -156,7 +175,7 @@ async def test_the_main_journey(browser: Browser, url: str) -> None:
         await page.get_by_role("button", name="Answer").click()
         answers = page.locator(".answers .answer")
         await expect(answers).to_have_count(2)
-        for place, model in enumerate(("task:", BASE_NAME)):
+        for place, model in enumerate(("law@", BASE_NAME)):
             await expect(answers.nth(place)).to_contain_text("done")
             await expect(answers.nth(place).locator("code")).to_contain_text(model)
             await expect(answers.nth(place).locator(".stream")).not_to_be_empty()
@@ -165,6 +184,46 @@ async def test_the_main_journey(browser: Browser, url: str) -> None:
         await page.get_by_role("button", name="Answer").click()
         await expect(answers.nth(0)).to_contain_text("done")
         assert await answers.nth(0).locator(".stream").inner_text() == streams[0]
+
+
+async def test_what_was_found_is_there_again_after_going_back(browser: Browser, url: str) -> None:
+    async with visiting(browser, url) as visit:
+        page = visit.page
+        await page.goto(url)
+        await find(page, sentences("law"))
+        await page.locator(".ranking").get_by_role("link", name="law").click()
+        await expect(page.get_by_role("heading", name="How to call it")).to_be_visible()
+        await page.go_back()
+        await expect(page.locator(".verdict.fits")).to_contain_text("law fits")
+        assert sentences("law")[0] in await page.get_by_label("Prompts as the model").input_value()
+
+
+async def test_a_dropped_list_in_json_is_taken_as_examples(browser: Browser, url: str) -> None:
+    async with visiting(browser, url) as visit:
+        page = visit.page
+        await page.goto(url)
+        dropped = await page.evaluate_handle(
+            """(text) => {
+                const held = new DataTransfer();
+                held.items.add(new File([text], "task.json"));
+                return held;
+            }""",
+            json.dumps([{"text": text} for text in sentences("cooking")], indent=1),
+        )
+        await page.get_by_text("… or drop a file").dispatch_event("drop", {"dataTransfer": dropped})
+        await page.get_by_role("button", name="Find the model").click()
+        await expect(page.locator(".verdict.fits")).to_contain_text("cooking fits")
+
+
+async def test_what_fits_and_cannot_answer_here_is_not_called_unfit(
+    browser: Browser, url: str, own_dock: TinyDock
+) -> None:
+    with standing_on(own_dock, "law", "another-base"):
+        async with visiting(browser, url) as visit:
+            await visit.page.goto(url)
+            await find(visit.page, sentences("law"))
+            await expect(visit.page.locator(".verdict.none")).to_contain_text("law fits, but cannot answer here")
+            await expect(visit.page.locator(".won")).to_have_count(0)
 
 
 async def test_a_stopped_answer_stays_as_it_is(browser: Browser, url: str) -> None:
@@ -315,6 +374,29 @@ async def test_the_task_is_on_the_map_among_the_learnwares(browser: Browser, url
         await expect(page.get_by_role("heading", level=1)).to_contain_text("law")
 
 
+async def test_retired_learnwares_are_searched_where_they_are_asked_for(
+    browser: Browser, url: str, own_dock: TinyDock
+) -> None:
+    move(own_dock, "space", "retired")
+    try:
+        async with visiting(browser, url) as visit:
+            page, entries = visit.page, visit.page.locator(".cards h2")
+            await visit.to("catalogue")
+            await expect(entries).to_have_text(["cooking", "law"])
+            await page.get_by_label("Search the catalogue").fill("questions about law")
+            await expect(page.get_by_role("group", name="Domain").get_by_label("law")).to_be_visible()
+            await expect(page.get_by_role("group", name="Domain").locator("label")).to_have_count(2)
+            await page.get_by_role("group", name="State").get_by_label("published").uncheck()
+            await page.get_by_label("Search the catalogue").fill("")
+            await page.get_by_role("group", name="State").get_by_label("retired").check()
+            await page.get_by_label("Search the catalogue").fill("bold")
+            await expect(entries).to_have_text(["space"])
+            await page.get_by_role("link", name="space").click()
+            await expect(page.locator(".notice")).to_contain_text("It is retired, and answers nobody")
+    finally:
+        move(own_dock, "space", "published")
+
+
 async def test_the_last_minute_is_shown(browser: Browser, url: str) -> None:
     async with visiting(browser, url) as visit:
         await visit.to("live")
@@ -330,6 +412,8 @@ async def test_an_adapter_is_submitted_and_a_bad_one_refused(
     examples, bad = tmp_path / "examples.jsonl", tmp_path / "bad" / WEIGHTS_FILE
     texts = [f"Which tax does the shop owe for order {number}?" for number in range(24)]
     examples.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text("\n".join(json.dumps({"text": text, "answer": text[-2]}) for text in texts))
     bad.parent.mkdir()
     bad.write_bytes(b"no weights")
     async with visiting(browser, url, refusals=True) as visit:
@@ -344,7 +428,9 @@ async def test_an_adapter_is_submitted_and_a_bad_one_refused(
         await expect(page.get_by_role("alert")).to_contain_text(WEIGHTS_FILE)
         await page.get_by_label("Adapter files").set_input_files([folder / WEIGHTS_FILE])
         await page.get_by_label("Tags").fill("tax, shop")
+        await page.get_by_label("not trained on").set_input_files(held_out)
         await submit.click()
+        await expect(page.locator("main")).to_contain_text("Verification by running: waiting; this dock does none")
         await page.get_by_role("link", name="taxes, version 1").click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text("taxes")
         await expect(page.locator("main")).to_contain_text("tax, shop")
