@@ -8,6 +8,7 @@ JSON lines: ``{"text": …}`` in, ``{"text": …, "answer": …, "model": …}``
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,16 +17,17 @@ from openai import AsyncOpenAI
 from slmdock import AsyncClient
 from specification import Encoder, SentenceEncoder, read_examples, specify
 
+KEY = os.environ.get("SLMDOCK_KEY", "unused")
 AT_ONCE = 16
 MAX_TOKENS = 64
 
 
-async def run(url: str, prompts: Path, answers: Path, encoder: Encoder | None = None, key: str = "unused") -> str:
+async def run(url: str, prompts: Path, answers: Path, encoder: Encoder | None = None, key: str = KEY) -> str:
     """Answers every prompt of a file and returns why that model was chosen."""
     texts = [example.text for example in read_examples(prompts)]
     sketch = specify(texts, encoder or SentenceEncoder(), calibrated=False)
     gate = asyncio.Semaphore(AT_ONCE)
-    async with AsyncClient(url) as dock, AsyncOpenAI(base_url=f"{url}/v1", api_key=key) as tokens:
+    async with AsyncClient(url, key=key) as dock, AsyncOpenAI(base_url=f"{url}/v1", api_key=key) as tokens:
         task = await dock.register_task(sketch)
 
         async def line(text: str) -> str:

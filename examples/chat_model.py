@@ -7,6 +7,7 @@ speaks the same interface; it is not a dependency, and not tested, here.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ from typing import Any
 
 from openai import AsyncOpenAI, OpenAI
 
+KEY = os.environ.get("SLMDOCK_KEY", "unused")
+
 
 @dataclass(frozen=True)
 class DockChat:
@@ -22,7 +25,7 @@ class DockChat:
 
     url: str = "http://127.0.0.1:8000"
     model: str = "auto"
-    key: str = "unused"
+    key: str = KEY
     options: dict[str, Any] = field(default_factory=dict)
 
     def invoke(self, text: str) -> str:
@@ -56,9 +59,15 @@ class DockChat:
                 if chunk.choices and chunk.choices[0].delta.content:
                     yield chunk.choices[0].delta.content
 
-    async def abatch(self, texts: Sequence[str]) -> list[str]:
+    async def abatch(self, texts: Sequence[str], at_once: int = 8) -> list[str]:
         """See ``batch``."""
-        return list(await asyncio.gather(*map(self.ainvoke, texts)))
+        gate = asyncio.Semaphore(at_once)
+
+        async def one(text: str) -> str:
+            async with gate:
+                return await self.ainvoke(text)
+
+        return await asyncio.gather(*map(one, texts))
 
     def _client(self) -> dict[str, Any]:
         return {"base_url": f"{self.url}/v1", "api_key": self.key}

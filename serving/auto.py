@@ -16,7 +16,7 @@ from serving.engine import AdapterUnavailable
 from serving.parts import GatewayParts
 from serving.prompts import user_turns
 from serving.route_wire import Cause
-from specification.errors import DockError, InvalidInput, NotFound
+from specification.errors import DockError, InvalidInput, ModelNotFound
 
 AUTO = "auto"
 FILTER_PREFIX = "auto:"
@@ -26,10 +26,6 @@ MAX_CONDITIONS = 20
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
-
-
-class ModelNotFound(NotFound):
-    """A request's ``model`` names nothing that can answer."""
 
 
 @dataclass(frozen=True)

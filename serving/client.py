@@ -5,6 +5,7 @@ The command line uses the sync one while another process holds the catalogue's f
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
@@ -19,8 +20,10 @@ from specification.errors import DockError, EngineError, InvalidInput
 
 KEY_VARIABLE = "SLMDOCK_KEY"
 MAX_KEY_LENGTH = 1000
-TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+TIMEOUT_SECONDS = 600.0
+CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 5.0
+RETRY_AFTER = re.compile(r"[0-9]{1,9}")
 
 Result = TypeVar("Result")
 
@@ -34,17 +37,21 @@ class DockClient(Endpoints, Sender):
         transport: httpx.BaseTransport | None = None,
         key: str | None = None,
         store: AdapterStore | None = None,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         """Asks nobody yet. ``key`` is an API key; the default is the environment's SLMDOCK_KEY.
 
         ``store`` is the dock's own, where this process can write to it; whole models go in through it.
+        ``timeout`` is for how many seconds the dock may be silent.
 
         Raises:
-            InvalidInput: ``url`` is no URL, or the key can be none.
+            InvalidInput: ``url`` is no URL, the key can be none, or ``timeout`` is not positive.
         """
         self.url = url.rstrip("/")
         self._store = store
-        self._client = _made(lambda **settings: httpx.Client(transport=transport, **settings), self.url, key)
+        self._client = _made(
+            lambda **settings: httpx.Client(transport=transport, **settings), self.url, key, timeout
+        )
 
     def health(self) -> bool:
         """Tells whether a gateway answers there."""
@@ -75,7 +82,11 @@ class DockClient(Endpoints, Sender):
 
 
 class AsyncDockClient(Endpoints, AsyncSender):
-    """``DockClient`` for asyncio: the same methods, to be awaited. Files are read and checked in a thread."""
+    """``DockClient`` for asyncio: the same methods, to be awaited.
+
+    A request is prepared in a thread, a submission's checks and a whole model's copy included. The loop itself
+    reads an adapter's files while it sends them, piece by piece.
+    """
 
     def __init__(
         self,
@@ -83,11 +94,14 @@ class AsyncDockClient(Endpoints, AsyncSender):
         transport: httpx.AsyncBaseTransport | None = None,
         key: str | None = None,
         store: AdapterStore | None = None,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         """See ``DockClient``."""
         self.url = url.rstrip("/")
         self._store = store
-        self._client = _made(lambda **settings: httpx.AsyncClient(transport=transport, **settings), self.url, key)
+        self._client = _made(
+            lambda **settings: httpx.AsyncClient(transport=transport, **settings), self.url, key, timeout
+        )
 
     async def health(self) -> bool:
         """Tells whether a gateway answers there."""
@@ -118,9 +132,12 @@ class AsyncDockClient(Endpoints, AsyncSender):
         await self.close()
 
 
-def _made(make: Callable[..., Result], url: str, key: str | None) -> Result:
+def _made(make: Callable[..., Result], url: str, key: str | None, timeout: float) -> Result:
+    if not timeout > 0:
+        raise InvalidInput(f"timeout {timeout}: give a positive number of seconds")
     headers = _headers(key or os.environ.get(KEY_VARIABLE, ""))
-    settings: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": TIMEOUT, "trust_env": False}
+    waits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+    settings: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": waits, "trust_env": False}
     try:
         return make(**settings)
     except (httpx.InvalidURL, UnicodeError) as error:
@@ -128,7 +145,7 @@ def _made(make: Callable[..., Result], url: str, key: str | None) -> Result:
 
 
 def _silent(url: str, error: httpx.HTTPError) -> EngineError:
-    return EngineError(f"the dock at {url} does not answer: {error}")
+    return EngineError(f"the dock at {url} does not answer: {str(error) or type(error).__name__}")
 
 
 def _result(call: Call[Result], response: httpx.Response, url: str) -> Result:
@@ -148,7 +165,10 @@ def _error_in(response: httpx.Response, url: str) -> DockError:
     except ValidationError:
         status = f"status {response.status_code} without a dock's error"
         return EngineError(f"what answers at {url} is no dock: {response.url.path}: {status}")
-    return _CLASSES.get(str(error.code), DockError)(error.message)
+    raised = _CLASSES.get(str(error.code), DockError)(error.message)
+    if RETRY_AFTER.fullmatch(seconds := response.headers.get("retry-after", "")):
+        raised.retry_after = int(seconds)
+    return raised
 
 
 def _tree(error: type[DockError]) -> Iterator[type[DockError]]:

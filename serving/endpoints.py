@@ -5,8 +5,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
+
+from pydantic import TypeAdapter
 
 from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal, State
 from indexer import Change
@@ -38,6 +40,9 @@ from serving.wire import (
 )
 from specification import Example, Specification
 from specification.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from retriever.live_map import MapColumns
 
 # What ids, names and engine names are made of. Anything else is no learnware, and could be another path.
 REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
@@ -171,6 +176,36 @@ class Endpoints:
     def live(self) -> Call[LiveSnapshot]:
         """Returns the gateway's last minute and the state of its engines."""
         return _get("/v1/live", LiveSnapshot.model_validate_json)
+
+    @endpoint
+    def map(self) -> Call["MapColumns | None"]:
+        """Returns where every published learnware lies on the map; None while the first map is being made."""
+        # Not above, because they bring scikit-learn and FastAPI, which the other endpoints do without.
+        from retriever.live_map import MapColumns
+        from serving.map_routes import MapProgress
+
+        answer: TypeAdapter[MapColumns | MapProgress] = TypeAdapter(MapColumns | MapProgress)
+
+        def read(data: bytes) -> MapColumns | None:
+            found = answer.validate_json(data)
+            return found if isinstance(found, MapColumns) else None
+
+        return _get("/v1/map", read)
+
+    @endpoint
+    def place(self, task: Specification) -> Call[tuple[int, int]]:
+        """Returns where a task lies on the map, as x and y; see ``LiveMap.place``.
+
+        Raises:
+            Conflict: the first map is still being made.
+        """
+        from serving.map_routes import MapPlace
+
+        def read(data: bytes) -> tuple[int, int]:
+            found = MapPlace.model_validate_json(data)
+            return found.x, found.y
+
+        return _send("/v1/map", read, task)
 
     @endpoint
     def register_task(self, task: Specification) -> Call[Task]:

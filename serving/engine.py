@@ -30,6 +30,12 @@ class AdapterUnavailable(LearnwareUnavailable):
     kind = "adapter_unavailable"
 
 
+class NoMemoryNow(LearnwareUnavailable):
+    """An engine cannot start since others, all of them busy, take the memory."""
+
+    retry_after = 10
+
+
 class EngineUnreachable(EngineError):
     """Nobody took the request, so nothing of it was done and it can be sent elsewhere."""
 

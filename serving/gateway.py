@@ -33,10 +33,9 @@ from serving.openapi import ERRORS
 from serving.parts import GatewayParts, Parts
 from serving.request_record import note_error
 from serving.requests import CLIENT_CLOSED_REQUEST, ClientGone
-from serving.routing import ModelNotFound
 from serving.telemetry import TelemetryMiddleware
 from serving.wire import Readiness, error_body, error_code
-from specification.errors import DockError, InvalidInput, NotFound
+from specification.errors import DockError, InvalidInput, ModelNotFound, NotFound
 
 __all__ = ["GatewayParts", "create_app"]
 

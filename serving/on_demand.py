@@ -12,16 +12,10 @@ from collections.abc import Callable
 from math import ceil
 
 from serving.backoff import Backoff
-from serving.engine import Engine, EngineAnswer, EnginesDown, LearnwareUnavailable, Route
+from serving.engine import Engine, EngineAnswer, EnginesDown, LearnwareUnavailable, NoMemoryNow, Route
 from specification.errors import EngineError, InvalidInput
 
 log = logging.getLogger(__name__)
-
-
-class NoMemoryNow(LearnwareUnavailable):
-    """An engine cannot start since others, all of them busy, take the memory."""
-
-    retry_after = 10
 
 
 class Memory:

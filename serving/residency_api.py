@@ -9,8 +9,7 @@ from serving.live import WholeModelsState
 from serving.parts import GatewayParts, Parts
 from serving.pool import Pool
 from serving.replica import Replica
-from serving.routing import ModelNotFound
-from specification.errors import InvalidInput
+from specification.errors import InvalidInput, ModelNotFound
 
 router = APIRouter(prefix="/v1/residency", tags=["State"])
 

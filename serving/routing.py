@@ -7,18 +7,16 @@ from starlette.concurrency import run_in_threadpool
 
 from catalogue import Learnware, find_learnware
 from retriever import Decision
-from serving.auto import AUTO, Failed, ModelNotFound, attempt, auto_filter, by_prompt, obstacle
+from serving.auto import AUTO, Failed, attempt, auto_filter, by_prompt, obstacle
 from serving.choice import Choice, fall_back, none_fits, of_learnware
 from serving.engine import LearnwareUnavailable
 from serving.parts import GatewayParts, Registered
 from serving.prompts import prompt_text
 from serving.route_wire import Cause, Kind
 from serving.wire import encodable
-from specification.errors import DockError, InvalidInput
+from specification.errors import DockError, InvalidInput, ModelNotFound
 
-__all__ = [
-    "AUTO", "Cause", "Choice", "Kind", "ModelNotFound", "choose", "fall_back", "requested_model",
-]  # fmt: skip
+__all__ = ["AUTO", "Cause", "Choice", "Kind", "choose", "fall_back", "requested_model"]
 
 TASK_PREFIX = "task:"
 

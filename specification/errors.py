@@ -13,6 +13,7 @@ DockError
 │   ├── Conflict             the thing's state does not allow what was asked; HTTP 409
 │   ├── RateLimitExceeded    too many requests at once; HTTP 429
 │   └── NotFound             the named thing does not exist; HTTP 404
+│       └── ModelNotFound    a request's ``model`` names nothing that can answer
 ├── CatalogueError           the catalogue cannot do what was asked; HTTP 503
 │   ├── CatalogueLocked      another process holds the catalogue's folder
 │   └── CatalogueFormat      the catalogue was written by another format version
@@ -107,6 +108,10 @@ class NotFound(InvalidInput):
 
     status = 404
     kind = "not_found_error"
+
+
+class ModelNotFound(NotFound):
+    """A request's ``model`` names nothing that can answer."""
 
 
 class CatalogueError(DockError):

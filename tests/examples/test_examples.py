@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples import batch_job
+from examples import batch_job, fastapi_middleware
 from examples.chat_model import DockChat
-from examples.fastapi_middleware import create_app
+from examples.fastapi_middleware import create_app, from_environment
 from serving import GatewayParts, TransformersConfig, TransformersEngine
 from specification import SentenceEncoder
 from tests.serving.conftest import TinyDock, sentences
@@ -28,8 +29,8 @@ def url(dock: TinyDock, serving: Serving) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def service(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(url, BASE_NAME)
+async def service(dock_url: str, own_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(dock_url, own_url, BASE_NAME)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
@@ -37,18 +38,38 @@ async def service(url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_the_middleware_lets_the_dock_choose(url: str) -> None:
-    async with service(url) as client:
+async def test_the_middleware_lets_the_dock_choose(url: str, free_url: str) -> None:
+    async with service(url, free_url) as client:
         answer = await client.post("/answer", json=PROMPT)
     assert answer.status_code == 200
     assert answer.headers["x-answered-by"].startswith("law@")
     assert answer.json()
 
 
-async def test_the_service_answers_without_the_dock_s_choice(free_url: str) -> None:
-    async with service(free_url) as client:
-        answer = await client.get("/openapi.json")
+async def test_the_service_s_own_model_answers_without_the_dock(url: str, free_url: str) -> None:
+    async with service(free_url, url) as client:
+        answer = await client.post("/answer", json=PROMPT)
     assert (answer.status_code, answer.headers["x-answered-by"]) == (200, BASE_NAME)
+    assert isinstance(answer.json(), str)
+
+
+async def test_a_dock_that_hangs_does_not_keep_the_service_waiting(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastapi_middleware, "CHOICE_SECONDS", 0.1)
+    # It takes connections and never answers; without a time limit the test would end by its own.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with service(f"http://127.0.0.1:{silent.getsockname()[1]}", url) as client:
+            answer = await client.post("/answer", json=PROMPT)
+    assert (answer.status_code, answer.headers["x-answered-by"]) == (200, BASE_NAME)
+
+
+def test_the_service_s_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEFAULT_MODEL", raising=False)
+    with pytest.raises(SystemExit, match="DEFAULT_MODEL"):
+        from_environment()
+    monkeypatch.setenv("DEFAULT_MODEL", BASE_NAME)
+    assert {getattr(route, "path", "") for route in from_environment().routes} >= {"/answer"}
 
 
 async def test_the_chat_model_s_forms_say_the_same(url: str) -> None:
@@ -56,7 +77,7 @@ async def test_the_chat_model_s_forms_say_the_same(url: str) -> None:
     said = await chat.ainvoke(PROMPT)
     assert said
     assert "".join([piece async for piece in chat.astream(PROMPT)]) == said
-    assert await chat.abatch([PROMPT, PROMPT]) == [said, said]
+    assert await chat.abatch([PROMPT] * 3, at_once=2) == [said] * 3
     assert await asyncio.to_thread(chat.invoke, PROMPT) == said
     assert await asyncio.to_thread(lambda: "".join(chat.stream(PROMPT))) == said
     assert await asyncio.to_thread(chat.batch, [PROMPT]) == [said]

@@ -69,6 +69,16 @@ async def test_routes_as_the_sync_client_does(client: AsyncDockClient, sketch: S
     assert same.model == by_task.model
 
 
+async def test_the_map_and_a_task_s_place_on_it(client: AsyncDockClient, sketch: Sketch) -> None:
+    for _ in range(3000):
+        if (found := await client.map()) is not None:
+            break
+        await asyncio.sleep(0.02)
+    assert found is not None
+    own = found.references.index("law@1")
+    assert await client.place(sketch("law")) == (found.x[own], found.y[own])
+
+
 async def test_many_at_once(client: AsyncDockClient) -> None:
     names = ["law", "space", "cooking"] * 8
     assert [one.name for one in await asyncio.gather(*map(client.learnware, names))] == names

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,9 +16,20 @@ import pytest
 from catalogue import Card, Learnware, Signal, parse_filter
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
 from serving import DockClient, GatewayParts, TaskStore
-from specification.errors import EngineError, InvalidAdapter, InvalidInput, NotFound, TooLarge
+from specification.errors import (
+    Conflict,
+    EngineError,
+    InvalidAdapter,
+    InvalidInput,
+    ModelNotFound,
+    NotFound,
+    RateLimitExceeded,
+    TooLarge,
+)
 from tests.serving.conftest import Sketch, TinyDock
 from tests.serving.doubles import EngineDouble
+
+ROOT = Path(__file__).parents[2]
 
 Serving = Callable[[GatewayParts], AbstractContextManager[str]]
 
@@ -150,6 +165,70 @@ def test_errors_keep_their_class(client: DockClient) -> None:
         client.learnware("nobody")
     with pytest.raises(InvalidInput, match="colour"):
         client.facets("colour")
+
+
+def test_a_process_that_has_the_client_alone_knows_every_error_of_a_gateway() -> None:
+    script = (
+        "from serving import client\n"
+        "known = set(client._CLASSES.values())\n"
+        "import serving.gateway\n"
+        "print(*(error.__name__ for error in client._tree(client.DockError) if error not in known))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
+
+
+def test_a_model_that_is_not_there_is_that(client: DockClient) -> None:
+    with pytest.raises(ModelNotFound, match="nobody"):
+        client.route("text", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [({"retry-after": "17"}, 17), ({}, 1), ({"retry-after": "Sun, 22 Nov 2026 08:00:00 GMT"}, 1)],
+)
+def test_when_to_come_again_is_kept(header: dict[str, str], seconds: int) -> None:
+    body = {"error": {"message": "too many requests", "code": "rate_limit_exceeded"}}
+    full = httpx.MockTransport(lambda request: httpx.Response(429, json=body, headers=header))
+    with (
+        DockClient("http://dock", full) as client,
+        pytest.raises(RateLimitExceeded, match="too many requests") as caught,
+    ):
+        client.learnwares()
+    assert caught.value.retry_after == seconds
+
+
+def test_the_map_and_a_task_s_place_on_it(client: DockClient, sketch: Sketch) -> None:
+    with pytest.raises(Conflict, match="being made"):
+        client.place(sketch("law"))
+    deadline = time.monotonic() + 60
+    while (found := client.map()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert sorted(found.references) == ["cooking@1", "law@1", "space@1"]
+    own = found.references.index("law@1")
+    assert client.place(sketch("law")) == (found.x[own], found.y[own])
+
+
+def test_a_map_that_is_being_made_is_none(sketch: Sketch) -> None:
+    making = httpx.MockTransport(lambda request: httpx.Response(202, json={"done": 7}))
+    with DockClient("http://dock", making) as client:
+        assert client.map() is None
+        with pytest.raises(EngineError, match="is no dock: POST /v1/map"):
+            client.place(sketch("law"))
+
+
+def test_a_dock_that_is_silent_for_too_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with DockClient(url, timeout=0.1) as client, pytest.raises(EngineError, match=f"{url} does not answer: ."):
+            client.learnwares()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_what_is_no_time_to_wait(timeout: float) -> None:
+    with pytest.raises(InvalidInput, match="timeout"):
+        DockClient("http://dock", timeout=timeout)
 
 
 def test_nobody_there(free_url: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from serving import TransformersConfig, TransformersEngine
-from serving.engine import LearnwareUnavailable
-from serving.on_demand import Memory, NoMemoryNow, OnDemand
+from serving.engine import LearnwareUnavailable, NoMemoryNow
+from serving.on_demand import Memory, OnDemand
 from specification.errors import InvalidInput
 from tests.serving.conftest import TinyDock
 from tests.serving.doubles import EngineDouble
