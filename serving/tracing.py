@@ -54,7 +54,7 @@ class Tracer:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
             raise InvalidInput(
-                f"traces need OpenTelemetry ({error}); install it with: pip install 'slmdock[tracing]'"
+                f"traces need OpenTelemetry ({error}); in SLM Dock's own folder: pip install '.[tracing]'"
             ) from None
         name = os.environ.get("OTEL_SERVICE_NAME", SERVICE_NAME)
         provider = TracerProvider(resource=Resource.create({"service.name": name}))

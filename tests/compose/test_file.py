@@ -116,7 +116,7 @@ def test_volumes_and_dependencies_are_declared(whole: dict[str, Any]) -> None:
 def test_the_engine_is_started_as_the_dock_starts_its_own(
     services: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    config = VllmConfig(model=tmp_path, base_model="my-base", store=tmp_path, log=tmp_path / "log", kv_cache_gib=4)
+    config = VllmConfig(tmp_path, "my-base", tmp_path, tmp_path / "log", kv_cache_gib=4, max_model_len=8192)
     ours = vllm_options.command(config, tmp_path / "socket")[3:]
     wanted = {word for word in ours if word.startswith("--")} - {"--uds", "--dtype", "--enforce-eager"}
     for name in ENGINES:
@@ -127,6 +127,15 @@ def test_the_engine_is_started_as_the_dock_starts_its_own(
             if variable.startswith(("VLLM_", "HF_", "DO_NOT")) and variable != "VLLM_CPU_KVCACHE_SPACE":
                 assert environment[variable] == value, variable
     assert services["engine-cpu"]["environment"]["VLLM_CPU_KVCACHE_SPACE"] == "4"
+
+
+def test_the_engine_s_length_can_be_set_and_it_uses_the_one_gpu_that_it_reserves() -> None:
+    for length in ("auto", "8192"):
+        services = document(variables() | {"SLMDOCK_MAX_MODEL_LEN": length})["services"]
+        assert all(f"--max-model-len={length}" in services[name]["command"] for name in ENGINES)
+    (device,) = services["engine"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["count"] == 1
+    assert not any("parallel" in word for word in services["engine"]["command"])
 
 
 def test_prometheus_asks_the_gateway_with_the_key_that_init_makes(services: dict[str, dict[str, Any]]) -> None:
@@ -153,8 +162,12 @@ def test_grafana_finds_prometheus_and_the_dashboard(services: dict[str, dict[str
     assert str(Path(home).parent) == provider["options"]["path"]
 
 
-def test_secrets_are_made_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [False, True])
+def test_secrets_are_made_once(there: bool, tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
+    if there:
+        (tmp_path / "secrets").mkdir()
+        (tmp_path / "secrets").chmod(0o755)
     script = tmp_path / "scripts" / "secrets"
     script.write_bytes((ROOT / "scripts" / "secrets").read_bytes())
     (tmp_path / ".env.example").write_bytes(EXAMPLE.read_bytes())

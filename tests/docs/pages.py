@@ -28,13 +28,18 @@ class Block:
     reason: str
 
     @property
-    def commands(self) -> list[str]:
-        """The lines of a shell block that call ``slmdock``: whole lines, without comments and prompts."""
+    def lines(self) -> list[str]:
+        """The lines of a shell block: whole ones, without comments and prompts."""
         if self.language not in SHELL:
             return []
         lines = self.text.replace("\\\n", " ").splitlines()
         bare = [re.sub(r"\s+#.*", "", line.strip().removeprefix("$ ")) for line in lines]
-        return [line for line in bare if line.startswith("slmdock ")]
+        return [line for line in bare if line]
+
+    @property
+    def commands(self) -> list[str]:
+        """Those that call ``slmdock``."""
+        return [line for line in self.lines if line.startswith("slmdock ")]
 
 
 def parse(page: str) -> list[Token]:

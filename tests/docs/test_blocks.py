@@ -1,10 +1,13 @@
-"""Every code block of README and docs: Python is run against a gateway, ``slmdock`` lines are parsed and run.
+"""Every code block of README and docs: Python is run against a gateway, shell lines are run, or at least parsed.
 
 A block that cannot be run says why in a comment before it, ``<!-- not run: reason -->``; NOT_RUN counts them.
 """
 
+import re
 import shlex
+import subprocess
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,13 +19,14 @@ from tests.docs.pages import NAMES, PAGES, SHELL, Block, blocks
 DEFAULT_URL = "http://127.0.0.1:8000"
 BLOCKS = [block for page in NAMES for block in blocks(page)]
 COMMANDS = [(block, command) for block in BLOCKS for command in block.commands]
+MODULES = sorted({found for block in BLOCKS for found in re.findall(r"python -m (benchmarks\.\w+)", block.text)})
 RUNNABLE = [page for page in NAMES if any(block.commands and not block.reason for block in blocks(page))]
 PYTHON = [page for page in NAMES if any(block.language == "python" for block in blocks(page))]
 NOT_RUN = {
     "README.md": 2,
     "docs/benchmarks.md": 1,
     "docs/how-to/adapters.md": 1,
-    "docs/how-to/compose.md": 2,
+    "docs/how-to/compose.md": 3,
     "docs/how-to/serve.md": 2,
     "docs/quick-start.md": 2,
     "docs/scale.md": 5,
@@ -65,17 +69,32 @@ def test_an_option_that_is_not_there_is_noticed() -> None:
         parsed(["catalogue", "rebuild", "--nowhere"])
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_every_benchmark_is_there(module: str) -> None:
+    assert find_spec(module) is not None
+
+
 @pytest.mark.parametrize("page", RUNNABLE)
 def test_commands_run(
     page: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for block in blocks(page):
-        for command in block.commands if not block.reason else []:
-            monkeypatch.setattr("sys.argv", shlex.split(command))
+        for line in block.lines if not block.reason else []:
+            where = f"{block.page}:{block.line}: {line}"
+            program, *words = shlex.split(line)
+            if program == "export":
+                for name, _, value in (word.partition("=") for word in words):
+                    monkeypatch.setenv(name, value)
+                continue
+            if program != "slmdock":
+                done = subprocess.run(["bash", "-euc", line], capture_output=True, text=True, timeout=60)
+                assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
+                continue
+            monkeypatch.setattr("sys.argv", [program, *words])
             with pytest.raises(SystemExit) as end:
                 cli.main()
             printed = capsys.readouterr()
-            assert not end.value.code, f"{block.page}:{block.line}: {command}\n{printed.out}{printed.err}"
+            assert not end.value.code, f"{where}\n{printed.out}{printed.err}"
             assert printed.out
 
 

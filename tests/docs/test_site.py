@@ -1,9 +1,11 @@
 """The pages as a whole: links that lead somewhere, a reference that is the program's, and a site that builds."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,18 @@ def test_links_inside_lead_somewhere(page: str) -> None:
 
 def test_links_to_the_outside_are_known() -> None:
     assert {link for page in NAMES for link in links(page) if "://" in link} == EXTERNAL
+
+
+def test_every_package_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
+    rows = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8").partition("## Built on")[2].splitlines()
+    named = " ".join(row.split("|")[1] for row in rows if row.startswith("| ")).lower()
+    missing = [name for name in wanted if re.split("[=<>]", name)[0].lower() not in named]
+    assert not missing, f"not in the table of docs/concepts.md: {missing}"
 
 
 @pytest.mark.parametrize("file", sorted(WRITTEN))

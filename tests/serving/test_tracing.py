@@ -145,7 +145,7 @@ def test_wished_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(InvalidInput, match=r"pip install 'slmdock\[tracing\]'"):
+    with pytest.raises(InvalidInput, match=r"pip install '\.\[tracing\]'"):
         Tracer.exporting()
 
 
