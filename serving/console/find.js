@@ -92,7 +92,7 @@ function SketchFile({ local, onFile }) {
   return html`<section class="card" aria-labelledby="sketch">
     <h2 id="sketch">${local ? "Or bring a sketch" : "Bring a sketch of your task"}</h2>
     <p class="where"><strong>Where your text goes:</strong> nowhere. The command reads your examples on your own machine and
-      writes a sketch without any text; only that file is sent. It needs SLM Dock on your machine too, and no dock.</p>
+      writes a sketch without any text; only that file is sent. It comes with SLM Dock, which must be installed there too.</p>
     <${Code} label="the command that makes a sketch" text=${COMMAND} />
     <p class="hint">One JSON object a line: <code>${'{"text": "…"}'}</code>. Add <code>--epsilon 4</code> for a formal promise of privacy.</p>
     <${FileDrop} label="Drop the sketch here" hint="task.safetensors" accept=".safetensors" chosen=${file}
@@ -143,6 +143,12 @@ function why(one, task, threshold) {
   return `fits too: ${percent(one.p_value)} of its own tasks lie as far from it`;
 }
 
+function standing(expected) {
+  if (expected === null) return "not measured";
+  const far = Math.abs(expected).toFixed(2);
+  return far === "0.00" ? "expected to score like the average here" : `expected to score ${far} standard deviations ${expected < 0 ? "below" : "above"} the average here`;
+}
+
 function Ranked({ one, task, threshold }) {
   const { learnware } = one;
   const gains = learnware.quality.filter((each) => each.kind === "gain" && each.subject === "learnware");
@@ -155,7 +161,7 @@ function Ranked({ one, task, threshold }) {
     <p>${learnware.description || html`<span class="hint">no description</span>`}</p>
     <dl class="facts">
       <div><dt>Fit</dt><dd>${one.fit.toFixed(3)} <${Bar} part=${one.fit} label=${`fit ${one.fit.toFixed(3)} of 1`} kind=${won ? "good" : ""} /></dd></div>
-      <div><dt>Quality</dt><dd>${one.expected === null ? "not measured" : `expected ${Math.abs(one.expected).toFixed(2)} standard deviations ${one.expected < 0 ? "below" : "above"} the average here`}
+      <div><dt>Quality</dt><dd>${standing(one.expected)}
         ${gains.length > 0 && html`, measured gain ${gains.map((each) => `${each.value} ${each.metric}`).join(", ")}`}</dd></div>
       <div><dt>Why</dt><dd>${why(one, task, threshold)}</dd></div>
     </dl>
