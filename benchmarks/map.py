@@ -66,6 +66,7 @@ def _measured(drawn: Drawn, folder: Path, options: argparse.Namespace) -> dict[s
             for start in range(0, len(waiting), BATCH):
                 catalogue.load(waiting[start : start + BATCH])
                 progress(min(start + BATCH, len(waiting)), len(waiting))
+        catalogue.settle()
         live, before, started = LiveMap(catalogue), resident(), time.perf_counter()
         live.refresh()
         seconds, memory = time.perf_counter() - started, resident() - before
