@@ -120,8 +120,11 @@ async def _frames(live: LiveMap) -> dict[str, float]:
         await page.wait_for_timeout(1000)
         still = await page.evaluate(FRAMES, SECONDS)
         counting = asyncio.create_task(page.evaluate(FRAMES, SECONDS))
+        before = await page.locator("canvas").screenshot()
         await _move(page)
         times = await counting
+        if await page.locator("canvas").screenshot() == before:
+            raise RuntimeError("the map did not move")
         await browser.close()
     server.should_exit = True
     return {
