@@ -69,7 +69,7 @@ class BaseModels:
             known = ", ".join(self.names()) or "none yet"
             raise NotFound(
                 f"base model {name[:MAX_SHOWN]!r} is not known to this dock (known: {known}); "
-                "'slmdock base add' it"
+                "'slmdock base add' it, or write a known name into adapter_config.json"
             )
         return self._known[name]
 

@@ -120,7 +120,9 @@ async def serve_demo(demo: DemoDock, port: int, say: Say) -> None:
     quoted = question.replace("'", "'\\''")
 
     def ready(url: str) -> None:
-        print(f"serving at {url}; try, in another terminal:\n")
+        print(
+            f"serving at {url}, a web page too, the dock in {demo.dock.config.folder}; try, in another terminal:\n"
+        )
         print(f"  .venv/bin/slmdock --url {url} search {examples}\n")
         print(f"  curl -si {url}/v1/chat/completions -H 'content-type: application/json' -d '{quoted}'\n")
         print(f"  .venv/bin/slmdock --url {url} list\n\nCtrl-C ends it.", flush=True)
