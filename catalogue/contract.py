@@ -201,10 +201,15 @@ class Catalogue(ABC):
 
     def everything(self, where: Filter = EVERYTHING) -> Iterator[Learnware]:
         """Yields every record that passes the filter, in order of id, page by page."""
+        for page in self.pages(where):
+            yield from page
+
+    def pages(self, where: Filter = EVERYTHING, size: int = SCROLL_PAGE) -> Iterator[tuple[Learnware, ...]]:
+        """As ``everything``, in tuples of up to ``size``; the next page is read when it is asked for."""
         after: str | None = None
         while True:
-            page = self.scroll(where, SCROLL_PAGE, after)
-            yield from page.learnwares
+            page = self.scroll(where, size, after)
+            yield page.learnwares
             if page.next is None:
                 return
             after = page.next

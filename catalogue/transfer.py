@@ -204,19 +204,14 @@ def _require_encoder(label: str, settings: CatalogueSettings, catalogue: Catalog
 
 def _require_part(catalogue: Catalogue, get: Callable[[list[str]], list[Learnware]], label: str) -> None:
     """Refuses a target in which something would be lost or replaced."""
-    after: str | None = None
-    while True:
-        page = catalogue.scroll(limit=BATCH, after=after)
-        wanted = {item.id: item for item in get([item.id for item in page.learnwares])}
-        for item in page.learnwares:
+    for page in catalogue.pages(size=BATCH):
+        wanted = {item.id: item for item in get([item.id for item in page])}
+        for item in page:
             if wanted.get(item.id) != item:
                 raise InvalidInput(
                     f"the target is not empty: it holds {item.name} ({item.id[:12]}), which {label} does not hold "
                     "in that form; choose an empty target"
                 )
-        if page.next is None:
-            return
-        after = page.next
 
 
 def _same_answers(row: Row, source: Catalogue, target: Catalogue) -> bool:

@@ -7,7 +7,6 @@ is put between the landmarks nearest to it. Distances on the map mean little, ne
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from specification.kernel import Floats
@@ -33,6 +32,8 @@ class Layout:
         if len(vectors) < FEW:
             turns = 2 * np.pi * np.arange(len(vectors)) / max(len(vectors), 1)
             return cls(vectors, 0.5 * np.stack([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32))
+        from sklearn.manifold import TSNE
+
         perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
         # Equal vectors have equal components, and t-SNE never parts what begins at one place.
         noise = np.random.default_rng(0).normal(scale=1e-5, size=(len(vectors), 2)).astype(np.float32)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -135,15 +135,15 @@ class LiveMap:
         self.done = 0
         revision, published = self.catalogue.revision, self.catalogue.count(PUBLISHED)
         feature_map = self.catalogue.settings.feature_map
-        old = self._made
+        old, pages, first = self._made, self._pages(feature_map), []
         if old and old.feature_map == feature_map and abs(published - old.laid_out_for) <= GROWTH * published:
             layout, laid_out_for = old.layout, old.laid_out_for
         else:
-            first = [vectors for _, vectors in islice(self._pages(feature_map), LANDMARKS // PAGE)]
-            layout, laid_out_for = Layout.of(_joined(first, feature_map)), published
+            first = list(islice(pages, LANDMARKS // PAGE))
+            layout, laid_out_for = Layout.of(np.concatenate([vectors for _, vectors in first])), published
         domains: dict[str, int] = {}
         references, domain, x, y = list[str](), list[int](), list[int](), list[int]()
-        for learnwares, vectors in self._pages(feature_map):
+        for learnwares, vectors in chain(first, pages):
             for learnware, place in zip(learnwares, _whole(layout.put(vectors)), strict=True):
                 references.append(learnware.reference)
                 domain.append(domains.setdefault(learnware.domain, len(domains)))
@@ -157,19 +157,10 @@ class LiveMap:
 
     def _pages(self, feature_map: FeatureMap) -> Iterator[tuple[list[Learnware], Floats]]:
         """Yields learnwares with their vectors; those that are replaced meanwhile are left out."""
-        after: str | None = None
-        for _ in range(MOST // PAGE):
-            page = self.catalogue.scroll(PUBLISHED, PAGE, after)
-            files = self.catalogue.read_files(page.learnwares, StoredSpecification)
-            there = [learnware for learnware in page.learnwares if learnware.id in files]
+        for page in islice(self.catalogue.pages(PUBLISHED, PAGE), MOST // PAGE):
+            files = self.catalogue.read_files(page, StoredSpecification)
+            there = [learnware for learnware in page if learnware.id in files]
             yield there, feature_map.embed([files[learnware.id].reduced_set for learnware in there])
-            after = page.next
-            if after is None:
-                return
-
-
-def _joined(parts: list[Floats], feature_map: FeatureMap) -> Floats:
-    return np.concatenate([np.empty((0, feature_map.dimension), dtype=np.float32), *parts])
 
 
 def _whole(places: Floats) -> list[tuple[int, int]]:

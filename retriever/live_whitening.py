@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from catalogue import PUBLISHED, Catalogue
@@ -88,13 +89,8 @@ class LiveWhitening:
 
     def _sketches(self) -> Iterator[PromptSketch]:
         """Yields the sketches page by page; pages are small, since the engine holds Python's lock in each."""
-        after: str | None = None
-        for _ in range(MOST_LEARNWARES // PAGE):
-            page = self.catalogue.scroll(PUBLISHED, PAGE, after)
-            for stored in self.catalogue.read_files(page.learnwares, StoredSpecification).values():
+        for page in islice(self.catalogue.pages(PUBLISHED, PAGE), MOST_LEARNWARES // PAGE):
+            for stored in self.catalogue.read_files(page, StoredSpecification).values():
                 sketch = stored.prompt
                 if sketch is not None and sketch.section.views == VIEWS:
                     yield sketch
-            after = page.next
-            if after is None:
-                return

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
@@ -18,6 +18,7 @@ from indexer.origin import FINGERPRINT_FIELD, stated_fingerprint
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE, AdapterStore
 from indexer.whole_model import is_whole_model, take_in
 from retriever import Ranking
+from retriever.live_map import MapColumns
 from serving.call import Call, endpoint
 from serving.keys import Key, KeyRequest, NewKey
 from serving.live import LiveSnapshot
@@ -32,6 +33,8 @@ from serving.wire import (
     ChangeList,
     FacetCounts,
     KeyList,
+    MapPlace,
+    MapProgress,
     MeasuredTask,
     Verification,
     VerificationList,
@@ -41,11 +44,10 @@ from serving.wire import (
 from specification import Example, Specification
 from specification.errors import InvalidInput, NotFound
 
-if TYPE_CHECKING:
-    from retriever.live_map import MapColumns
-
 # What ids, names and engine names are made of. Anything else is no learnware, and could be another path.
 REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+
+MAP: TypeAdapter[MapColumns | MapProgress] = TypeAdapter(MapColumns | MapProgress)
 
 Result = TypeVar("Result")
 
@@ -178,19 +180,9 @@ class Endpoints:
         return _get("/v1/live", LiveSnapshot.model_validate_json)
 
     @endpoint
-    def map(self) -> Call["MapColumns | None"]:
+    def map(self) -> Call[MapColumns | None]:
         """Returns where every published learnware lies on the map; None while the first map is being made."""
-        # Not above, because they bring scikit-learn and FastAPI, which the other endpoints do without.
-        from retriever.live_map import MapColumns
-        from serving.map_routes import MapProgress
-
-        answer: TypeAdapter[MapColumns | MapProgress] = TypeAdapter(MapColumns | MapProgress)
-
-        def read(data: bytes) -> MapColumns | None:
-            found = answer.validate_json(data)
-            return found if isinstance(found, MapColumns) else None
-
-        return _get("/v1/map", read)
+        return _get("/v1/map", _read_map)
 
     @endpoint
     def place(self, task: Specification) -> Call[tuple[int, int]]:
@@ -199,7 +191,6 @@ class Endpoints:
         Raises:
             Conflict: the first map is still being made.
         """
-        from serving.map_routes import MapPlace
 
         def read(data: bytes) -> tuple[int, int]:
             found = MapPlace.model_validate_json(data)
@@ -250,6 +241,11 @@ class Endpoints:
     def revoke_key(self, id: str) -> Call[Key]:
         """See ``KeyStore.revoke_key``."""
         return Call("DELETE", f"/v1/keys/{quote(id, safe='')}", Key.model_validate_json)
+
+
+def _read_map(data: bytes) -> MapColumns | None:
+    found = MAP.validate_json(data)
+    return found if isinstance(found, MapColumns) else None
 
 
 def _get(path: str, read: Callable[[bytes], Result], **query: object) -> Call[Result]:

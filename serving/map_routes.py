@@ -1,32 +1,14 @@
 """``/v1/map``: the catalogue in two dimensions, and where a task lies in it."""
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from retriever.live_map import MapColumns
 from serving.openapi import binary_body
 from serving.parts import Parts
 from serving.requests import read_body
+from serving.wire import MapPlace, MapProgress
 from specification import MAX_SPECIFICATION_BYTES, Specification
-
-
-class MapProgress(BaseModel):
-    """How many learnwares the map that is being made has by now."""
-
-    model_config = ConfigDict(frozen=True)
-
-    done: int = Field(ge=0)
-
-
-class MapPlace(BaseModel):
-    """Where a task lies, in the map's whole numbers."""
-
-    model_config = ConfigDict(frozen=True)
-
-    x: int
-    y: int
-
 
 router = APIRouter(prefix="/v1/map", tags=["Console"])
 

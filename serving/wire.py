@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from catalogue import Filter, Learnware, Match, Page, Signal
 from catalogue.quality import Signals
@@ -95,6 +95,23 @@ class Verification(BaseModel):
 
     job: Job
     verifying: bool
+
+
+class MapProgress(BaseModel):
+    """How many learnwares the map that is being made has by now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    done: int = Field(ge=0)
+
+
+class MapPlace(BaseModel):
+    """Where a task lies, in the map's whole numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    x: int
+    y: int
 
 
 class VerificationList(BaseModel):

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { getJson } from "./api.js";
 import { useKept } from "./asked.js";
-import { Problem, day, number, useLoaded } from "./parts.js";
+import { Problem, day, gainsOf, number, useLoaded } from "./parts.js";
 
 const FILTERS = {
   domain: "Domain", task_type: "Task", base_model: "Base model", languages: "Language", tags: "Tag", licence: "Licence", status: "State",
@@ -21,7 +21,7 @@ const ORDERS = {
 };
 
 function gainOf(learnware) {
-  const gains = learnware.quality.filter((each) => each.kind === "gain" && each.subject === "learnware");
+  const gains = gainsOf(learnware);
   return gains.length ? Math.max(...gains.map((each) => each.value)) : -Infinity;
 }
 

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { getJson, postBytes, sketch } from "./api.js";
-import { Bar, Code, FileDrop, Problem, asJsonLines, bytes, percent, useLoaded } from "./parts.js";
+import { Bar, Code, FileDrop, Problem, asJsonLines, bytes, gainsOf, percent, useLoaded } from "./parts.js";
 import { Try } from "./try.js";
 import { asked as last, useKept } from "./asked.js";
 
@@ -151,7 +151,7 @@ function standing(expected) {
 
 function Ranked({ one, task, threshold }) {
   const { learnware } = one;
-  const gains = learnware.quality.filter((each) => each.kind === "gain" && each.subject === "learnware");
+  const gains = gainsOf(learnware);
   const won = task.learnware === learnware.id || task.mixture.some((part) => part.learnware === learnware.id);
   return html`<li class=${`card ${won ? "won" : ""}`}>
     <div class="ranked-head">

@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.js";
 import { getJson, postBytes } from "./api.js";
 import { Problem, number } from "./parts.js";
-import { WHOLE, draw, moved, nearest, toMap, under, zoomed } from "./plot.js";
+import { SIDE, WHOLE, draw, moved, nearest, toMap, under, zoomed } from "./plot.js";
 import { asked } from "./asked.js";
 
 const WAIT_MS = 700;
@@ -127,7 +127,7 @@ function Canvas({ points, shown, colours, task }) {
 
   const keys = (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const step = (STEP * 65535) / view.zoom;
+    const step = (STEP * SIDE) / view.zoom;
     const does = {
       ArrowLeft: () => moved(view, -step, 0), ArrowRight: () => moved(view, step, 0), ArrowUp: () => moved(view, 0, -step), ArrowDown: () => moved(view, 0, step),
       "+": () => zoomed(view, 1.5), "-": () => zoomed(view, 1 / 1.5), 0: () => WHOLE,
@@ -135,7 +135,7 @@ function Canvas({ points, shown, colours, task }) {
     if (does) { event.preventDefault(); setView(does()); }
   };
   const toTask = () => setView({ x: task.x, y: task.y, zoom: 8 });
-  const beside = nearest(points, shown, view, LISTED);
+  const beside = useMemo(() => nearest(points, shown, view, LISTED), [points, shown, view]);
   return html`<div class="chart">
       <canvas ref=${canvas} tabindex="0" role="img" onKeyDown=${keys}
         aria-label=${`${number(points.references.length)} learnwares as points. Arrow keys move, + and - zoom, 0 shows all; the learnwares in the middle are listed below.`}></canvas>

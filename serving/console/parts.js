@@ -75,6 +75,9 @@ export function FileDrop({ label, hint, accept, chosen, onFile }) {
   </label>`;
 }
 
+// What was measured that a learnware has more than its base model.
+export const gainsOf = (learnware) => learnware.quality.filter((each) => each.kind === "gain" && each.subject === "learnware");
+
 // Loads again whenever ``key`` changes; what came too late is dropped.
 export function useLoaded(load, key) {
   const [state, setState] = useState({ value: null, error: null, loading: true });

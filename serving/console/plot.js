@@ -1,6 +1,6 @@
 // Many points on a canvas: pixels are written straight into the picture, so that 100 000 of them move smoothly.
 
-const SIDE = 65535;
+export const SIDE = 65535;
 const MOST_ZOOM = 400;
 const REACH = 12;
 
