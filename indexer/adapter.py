@@ -52,22 +52,24 @@ class Adapter:
         return sum(map(len, self.files.values()))
 
 
-def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
+def read_adapter(folder: Path, bases: BaseModels, base_name: str | None = None) -> Adapter:
     """Reads and checks the adapter in ``folder``.
+
+    ``base_name`` is the base model's name, in place of what configuration and model card say; what is read is as
+    if the configuration named it.
 
     Raises:
         InvalidAdapter: links, pickles only, a missing file, an unsupported variant, another base model,
             tensors that do not fit it, NaN or Inf, or weights that change nothing.
+        NotFound: no base model has ``base_name``.
         InvalidInput: a file beside it cannot be read, see ``check_origin``.
         TooLarge: a file or the rank exceeds its limit.
     """
     check_folder(folder)
     config = read_config(folder / CONFIG_FILE)
-    try:
-        base = bases.get(config.base_model_name_or_path)
-    except InvalidInput as error:
-        raise InvalidAdapter(f"{folder / CONFIG_FILE}: {error}") from None
-    check_origin(folder, base, bases)
+    base = _stated_base(folder, config, bases) if base_name is None else bases.get(base_name)
+    config = config.model_copy(update={"base_model_name_or_path": base.name})
+    check_origin(folder, base, bases if base_name is None else None)
     check_patterns(config, base, folder / CONFIG_FILE)
     tensors = _read_tensors(folder / WEIGHTS_FILE, config, base)
     modules = _check_values(tensors, folder / WEIGHTS_FILE)
@@ -80,6 +82,13 @@ def read_adapter(folder: Path, bases: BaseModels) -> Adapter:
         files={CONFIG_FILE: canonical, WEIGHTS_FILE: _serialised(tensors)},
         sketch=sketch_update(tensors, {module: config.scale(module) for module in scaled}),
     )
+
+
+def _stated_base(folder: Path, config: AdapterConfig, bases: BaseModels) -> KnownBase:
+    try:
+        return bases.meant_by(config.base_model_name_or_path)
+    except InvalidInput as error:
+        raise InvalidAdapter(f"{folder / CONFIG_FILE}: {error}") from None
 
 
 def check_folder(folder: Path) -> None:

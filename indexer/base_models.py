@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,13 +66,31 @@ class BaseModels:
         Raises:
             NotFound: the dock does not know it; the message lists those it knows.
         """
-        if name not in self._known:
-            known = ", ".join(self.names()) or "none yet"
-            raise NotFound(
-                f"base model {name[:MAX_SHOWN]!r} is not known to this dock (known: {known}); "
-                "'slmdock base add' it, or write a known name into adapter_config.json"
-            )
-        return self._known[name]
+        known = self._known
+        if name not in known:
+            raise NotFound(f"{_unknown(name, known)}; 'slmdock base add' it")
+        return known[name]
+
+    def meant_by(self, stated: str) -> KnownBase:
+        """Returns the base model that an adapter's configuration states, by name or by folder, as PEFT does.
+
+        A path is compared as text with the known folders; nothing is opened or looked up by it.
+
+        Raises:
+            NotFound: neither is known, or several names have the folder.
+        """
+        known = self._known
+        if stated in known:
+            return known[stated]
+        there = [
+            base for base in known.values() if os.path.isabs(stated) and base.folder == os.path.normpath(stated)
+        ]
+        if len(there) == 1:
+            return there[0]
+        raise NotFound(
+            f"{_unknown(stated, known)}; say with --base NAME (over the API: base) which of these is meant, or "
+            "'slmdock base add' it"
+        )
 
     def add(self, name: str, folder: Path) -> KnownBase:
         """Registers a base model from its folder (config.json), of whose weights little is read.
@@ -98,6 +117,11 @@ class BaseModels:
         document = [known[each].model_dump() for each in sorted(known)]
         write_atomically(self._file, json.dumps(document, indent=1).encode())
         return base
+
+
+def _unknown(name: str, known: dict[str, KnownBase]) -> str:
+    names = ", ".join(sorted(known)) or "none yet"
+    return f"base model {name[:MAX_SHOWN]!r} is not known to this dock (known: {names})"
 
 
 def _require_same(old: KnownBase, new: KnownBase) -> None:

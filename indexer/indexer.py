@@ -24,7 +24,7 @@ from indexer.store import AdapterStore
 from indexer.update_sketches import SKETCHES_FILE, Sketch
 from indexer.whole_model import is_whole_model, take_in
 from specification import Encoder, Specification
-from specification.errors import HistoryUnavailable, InvalidInput
+from specification.errors import Conflict, HistoryUnavailable, InvalidInput
 
 TakenAs = Literal["checked", "published"]
 
@@ -58,6 +58,9 @@ class Indexer(LifeCycle):
         card: Card,
         state: TakenAs = "published",
         who: str | None = None,
+        *,
+        base: str | None = None,
+        rename: bool = False,
     ) -> Learnware:
         """Takes one learnware in, an adapter or a whole model, and makes both artefact and point durable.
 
@@ -65,17 +68,22 @@ class Indexer(LifeCycle):
         its card and specification are replaced, and its version stays, as does its state unless it was held back
         and is to be published now. Submitted again unchanged, nothing is written but an artefact that was lost.
         Near-duplicates that were there before are named in the record. ``who`` submits, for the history; None is
-        the user of this process.
+        the user of this process. ``base`` is the name of the base model that an adapter stands on, in place of
+        what its configuration says. What is in under another name is refused, unless it is to be ``rename``d.
 
         Raises:
+            Conflict: it is in under another name, which it keeps.
             InvalidAdapter, TooLarge: the folder fails a check.
+            NotFound: no base model has the name ``base``.
             Incomparable: the specification was made by another encoder than the catalogue's.
-            InvalidInput: the card's name is a base model's, or differs from a known one in case alone.
+            InvalidInput: the card's name is a base model's, or differs from a known one in case alone, or a whole
+                model is said to stand on a base model.
         """
         who = system_user() if who is None else who
         try:
             self._check(specification, card)
-            artefact = self._stored(folder)
+            artefact = self._stored(folder, base)
+            self._check_name(artefact, card, rename)
         except InvalidInput as error:
             self._refused(card, who, str(error).replace(f"{folder}/", ""))
             raise
@@ -88,6 +96,8 @@ class Indexer(LifeCycle):
         card: Card,
         state: TakenAs = "published",
         who: str | None = None,
+        *,
+        rename: bool = False,
     ) -> Learnware:
         """Takes in a whole model that lies in the store already, see ``whole_model.take_in``.
 
@@ -98,6 +108,7 @@ class Indexer(LifeCycle):
         try:
             self._check(specification, card)
             artefact = self._adopted(id)
+            self._check_name(artefact, card, rename)
         except InvalidInput as error:
             self._refused(card, who, str(error), id)
             raise
@@ -120,12 +131,23 @@ class Indexer(LifeCycle):
         if other := self.catalogue.other_spelling(card.name):
             raise InvalidInput(f"learnware card: {other_case(card.name, other)}")
 
-    def _stored(self, folder: Path) -> Artefact:
+    def _check_name(self, artefact: Artefact, card: Card, rename: bool) -> None:
+        """Raises Conflict where what is in would be taken from those who ask for it by its name."""
+        known = next(iter(self.catalogue.get([artefact.id])), None)
+        if known is not None and known.name != card.name and not rename:
+            raise Conflict(
+                f"{card.name}: the same content is in already as {known.name}; give --name {known.name}, "
+                "or --rename to rename it (over the API: rename=true)"
+            )
+
+    def _stored(self, folder: Path, base: str | None) -> Artefact:
         # The artefact first, and never taken back: without its point it is invisible and harmless, while a
         # write that failed half-way may still have made the point.
         if is_whole_model(folder):
+            if base is not None:
+                raise InvalidInput(f"{folder}: a whole model stands on no base model; leave --base out")
             return self._adopted(take_in(folder, self.store))
-        adapter = read_adapter(folder, self.bases)
+        adapter = read_adapter(folder, self.bases, base)
         self.store.put(adapter.id, adapter.files)
         return Artefact(adapter.id, adapter.base_model, adapter.rank, adapter.size, adapter.sketch)
 
@@ -204,12 +226,18 @@ def _changes(known: Learnware | None, learnware: Learnware, who: str) -> list[Ch
     fields = [name for name in Learnware.model_fields if getattr(known, name) != getattr(learnware, name)]
     if fields != ["status"]:
         renamed = f"; it was {known.reference}" if known.reference != learnware.reference else ""
-        words = ", ".join(name for name in fields if name != "status")
+        words = ", ".join(_in_words(name, known, learnware) for name in fields if name != "status")
         warning = f"; {learnware.warning}" if "near_duplicates" in fields and learnware.warning else ""
         changes.append(change_of(learnware, "updated", who, f"changed: {words}{renamed}{warning}"))
     if known.status != learnware.status:
         changes.append(change_of(learnware, learnware.status, who))
     return changes
+
+
+def _in_words(field: str, known: Learnware, learnware: Learnware) -> str:
+    if field == "sample_size":
+        return f"sample_size {known.sample_size} → {learnware.sample_size}"
+    return "specification" if field == "specification_digest" else field
 
 
 def make_entry(learnware: Learnware, specification: Specification, encoder: Encoder) -> Entry:

@@ -15,18 +15,20 @@ from specification.errors import InvalidAdapter
 FINGERPRINT_FIELD = "base_fingerprint"
 
 
-def check_origin(folder: Path, base: KnownBase, bases: BaseModels) -> None:
+def check_origin(folder: Path, base: KnownBase, bases: BaseModels | None) -> None:
     """Checks the tokenizer, the model card and the record of an export that lie beside an adapter.
 
     A model card may call the base model by a name that docks do not know, so only the name of another base model
-    that this one knows is a contradiction.
+    that this one knows, one of ``bases``, is a contradiction. Without them the model card is not asked: whoever
+    submits has said which is meant.
 
     Raises:
         InvalidAdapter: one of them says that the adapter stood on another base model.
         InvalidInput, TooLarge: one of them cannot be read.
     """
     _check_tokenizer(folder, base)
-    _check_model_card(folder / MODEL_CARD_FILE, base, bases)
+    if bases is not None:
+        _check_model_card(folder / MODEL_CARD_FILE, base, bases)
     _check_record(folder / RECORD_FILE, base)
 
 

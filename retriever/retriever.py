@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import nan
+from math import isnan, nan
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -360,13 +360,19 @@ def decide(best: Ranked, nearest: Ranked, threshold: float) -> Decision:
 
     So distance decides whether the catalogue has something for the task, and the ranking what.
     """
-    name, rough = best.learnware.name, _origin_note(nearest)
-    rarity = f"{nearest.p_value:.2%} of {nearest.learnware.name}'s genuine tasks are as far from it"
+    name, near, rough = best.learnware.name, nearest.learnware.name, _origin_note(nearest)
+    texts, tasks = ("text looks", "prompts") if isnan(nearest.mmd) else ("texts look", "tasks")
+    share = f"{nearest.p_value:.2%} of {near}'s genuine {tasks} lie at least as far from it"
     if nearest.p_value < threshold:
-        reason = f"none fits: the nearest has fit {nearest.fit:.3f}; {rarity}, less than {threshold:.2%}{rough}"
+        reason = (
+            f"none fits: the nearest, {near}, has fit {nearest.fit:.3f}; only {share}, and {threshold:.2%} are "
+            f"needed{rough}"
+        )
         return Decision(None, nearest.fit, nearest.p_value, threshold, reason)
-    note = rough + _quality_note(best, nearest)
-    reason = f"{name} has fit {best.fit:.3f}; {rarity}, not less than {threshold:.2%}{note}"
+    reason = (
+        f"{name} fits: your {texts} like those it was made for (fit {best.fit:.3f}; {share}, "
+        f"and {threshold:.2%} are enough{rough}{_quality_note(best, nearest)})"
+    )
     return Decision(best.learnware, best.fit, nearest.p_value, threshold, reason)
 
 

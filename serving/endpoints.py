@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from catalogue import EVERYTHING, Card, Filter, Learnware, Page, Signal, State
+from catalogue.learnware import RESERVED_NAMES
 from indexer import Change
 from indexer.adapter import check_folder
 from indexer.indexer import TakenAs
@@ -36,6 +37,7 @@ from serving.wire import (
     MapPlace,
     MapProgress,
     MeasuredTask,
+    ModelList,
     Verification,
     VerificationList,
     VerificationRequest,
@@ -98,7 +100,14 @@ class Endpoints:
 
     @endpoint
     def submit(
-        self, folder: Path, specification: Specification, card: Card, state: TakenAs = "published"
+        self,
+        folder: Path,
+        specification: Specification,
+        card: Card,
+        state: TakenAs = "published",
+        *,
+        base: str | None = None,
+        rename: bool = False,
     ) -> Call[Learnware]:
         """See ``Indexer.submit``; sends an adapter's two files and what is stated beside them of its base model's
         fingerprint, or a whole model's id once it lies in the store.
@@ -107,7 +116,8 @@ class Endpoints:
             InvalidInput: a whole model, and this process does not know the dock's store.
         """
         form: dict[str, Any] = {"card": card.model_dump_json(), "specification": specification.to_bytes()}
-        arguments = {"files": form, "params": {"state": state}}
+        named = {} if base is None else {"base": base}
+        arguments = {"files": form, "params": {"state": state, "rename": rename, **named}}
         submitted = Call("POST", "/learnwares", Learnware.model_validate_json, arguments)
         if is_whole_model(folder):
             form["whole_model"] = _stored(folder, self._store)
@@ -173,6 +183,16 @@ class Endpoints:
         """Adds quality signals to a learnware by id or name, see ``Indexer.attach``."""
         body = SIGNALS.dump_json(tuple(signals))
         return Call("POST", f"{_path_of(name)}/quality", Learnware.model_validate_json, {"content": body})
+
+    @endpoint
+    def base_models(self) -> Call[list[str]]:
+        """Returns the names of the base models that the gateway serves."""
+
+        def read(data: bytes) -> list[str]:
+            found = ModelList.model_validate_json(data).data
+            return [model.id for model in found if model.learnware is None and model.id not in RESERVED_NAMES]
+
+        return _get("/v1/models", read, limit=1)
 
     @endpoint
     def live(self) -> Call[LiveSnapshot]:

@@ -3,6 +3,8 @@
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from catalogue import Card, Learnware, Page, find_learnware, parse_card, parse_filter
+from catalogue import Learnware, Page, find_learnware, parse_card, parse_filter
 from catalogue.contract import MAX_LIMIT
 from catalogue.learnware import describe
 from indexer.bulk import RECORD_FILE
@@ -89,11 +91,20 @@ def get_specification(parts: Parts, reference: str) -> Response:
         "The card as JSON, the specification, and an adapter's files or the id of a whole model in the store.",
     ),
 )
-async def submit_learnware(request: Request, parts: Parts, who: Who, state: TakenAs = "published") -> Learnware:
+async def submit_learnware(
+    request: Request,
+    parts: Parts,
+    who: Who,
+    state: TakenAs = "published",
+    base: str | None = None,
+    rename: bool = False,
+) -> Learnware:
     """Takes in a learnware: a form with ``card`` (JSON) and the files named in ``UPLOADS``.
 
-    With the state ``checked`` it is held back until it is published. ``record`` (JSON), such as lies beside an
-    exported adapter, may state the fingerprint of the base model that the adapter stood on.
+    With the state ``checked`` it is held back until it is published. ``base`` names the base model that an adapter
+    stands on, in place of what its configuration says. What is in under another name is refused, unless ``rename``
+    says that it gets the card's. ``record`` (JSON), such as lies beside an exported adapter, may state the
+    fingerprint of the base model that the adapter stood on.
 
     In place of an adapter's two files, ``whole_model`` names a whole model by its id; whoever keeps the dock's
     store has put it there ('slmdock submit').
@@ -104,16 +115,20 @@ async def submit_learnware(request: Request, parts: Parts, who: Who, state: Take
         data = await _part(form, "specification", MAX_SPECIFICATION_BYTES)
         specification = await run_in_threadpool(Specification.from_bytes, data)
         if "whole_model" in form:
+            if base is not None:
+                raise InvalidInput("a whole model stands on no base model; leave 'base' out")
             id = (await _part(form, "whole_model", MAX_ID_BYTES)).decode("utf-8", "replace")
+            adopt = partial(parts.indexer.adopt, id, specification, card, state, who, rename=rename)
             async with parts.writing:
-                return await run_in_threadpool(parts.indexer.adopt, id, specification, card, state, who)
+                return await run_in_threadpool(adopt)
         with tempfile.TemporaryDirectory(prefix="slmdock-upload-") as folder:
             await run_in_threadpool(_save, form, Path(folder))
             if "record" in form:
                 (Path(folder) / RECORD_FILE).write_bytes(await _part(form, "record", MAX_CARD_BYTES))
+            submitted = Path(folder), specification, card, state, who
+            submit = partial(parts.indexer.submit, *submitted, base=base, rename=rename)
             async with parts.writing:
-                submitted = specification, card, state, who
-                return await run_in_threadpool(_submit, parts, Path(folder), submitted)
+                return await run_in_threadpool(_submit, submit, folder)
     finally:
         await form.close()
 
@@ -223,10 +238,10 @@ def required_learnware(parts: GatewayParts, reference: str) -> Learnware:
     return learnware
 
 
-def _submit(parts: GatewayParts, folder: Path, submitted: tuple[Specification, Card, TakenAs, str]) -> Learnware:
+def _submit(submit: Callable[[], Learnware], folder: str) -> Learnware:
     """Takes the adapter in; an error names its file, but not where we kept it."""
     try:
-        return parts.indexer.submit(folder, *submitted)
+        return submit()
     except DockError as error:
         raise type(error)(str(error).replace(f"{folder}/", "")) from None
 

@@ -1,19 +1,16 @@
-"""Commands around the catalogue: spec, submit, list, show, search, base."""
+"""Commands around the catalogue: spec, list, show, search, task, base."""
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from catalogue import parse_card, parse_filter
+from catalogue import parse_filter
 from indexer import BaseModels, KnownBase, cached_specification
-from indexer.indexer import TakenAs
-from indexer.model_card import completed
 from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
@@ -31,7 +28,6 @@ from specification import (
     specify,
 )
 from specification.errors import InvalidInput
-from specification.files import read_file
 from specification.parameter_vector import DEFAULT_STEPS, Form
 from specification.privacy import DEFAULT_DELTA
 
@@ -43,12 +39,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Where = Annotated[str, typer.Option(help="Filter, for instance 'domain=finance|law,rank<=16'.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")]
 SPECIFICATION_SUFFIX = ".safetensors"
-MAX_CARD_BYTES = 2**20
 
 
 def spec(
     context: typer.Context,
-    examples: Annotated[Path, typer.Argument(help="JSON Lines file, a field 'text' per line.")],
+    examples: Annotated[Path, typer.Argument(help="JSON Lines file, a field 'text' (or 'prompt') per line.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write; default: beside the input.")
     ] = None,
@@ -95,40 +90,6 @@ def spec(
         output.print_json({"file": str(target), **output.specification_json(specification)})
         return
     print(f"{target}: {output.specification_line(specification)}")
-
-
-def submit(
-    context: typer.Context,
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of an adapter (PEFT) or a whole model (transformers, safetensors).")
-    ],
-    examples: Annotated[Path | None, typer.Option(help="Examples of what it is good at (JSON Lines).")] = None,
-    specification: Annotated[Path | None, typer.Option(help="A ready specification instead of examples.")] = None,
-    name: Annotated[str | None, typer.Option(help="Its name; default: the folder's.")] = None,
-    card: Annotated[
-        Path | None, typer.Option(help="JSON file with name, description, domain, task_type, licence, tags …")
-    ] = None,
-    state: Annotated[
-        TakenAs, typer.Option("--as", help="'checked' holds it back until 'slmdock publish'.")
-    ] = "published",
-    as_json: Json = False,
-) -> None:
-    """Take one learnware in: check it, store it, make it findable."""
-    dock: Context = context.obj
-    if (examples is None) == (specification is None):
-        raise InvalidInput("give either --examples or --specification")
-    fields = _read_card(card) if card else {}
-    fields = {"name": folder.resolve().name, **fields, **({"name": name} if name else {})}
-    parsed = parse_card(completed(fields, folder))
-    made = Specification.load(specification) if specification else _specify(dock, examples)
-    with closing(dock.access()) as access:
-        learnware = access.submit(folder, made, parsed, state)
-    if as_json:
-        output.print_json(learnware.model_dump(mode="json"))
-    else:
-        print(f"{learnware.name} version {learnware.version} is in, {learnware.status}, as {learnware.id}")
-        if learnware.warning:
-            print(f"{learnware.reference} is {learnware.warning}")
 
 
 def list_learnwares(
@@ -185,11 +146,10 @@ def search(
     """Find the learnwares that fit a task. Only the specification leaves this process, never a text."""
     dock: Context = context.obj
     chosen = parse_filter(where)
-    specification = (
-        Specification.load(task) if task.suffix == SPECIFICATION_SUFFIX else _specify(dock, task, False)
-    )
     with closing(dock.access()) as access:
-        ranking = access.search(specification, limit, chosen)
+        # A sketch takes seconds: first, is there a catalogue, or a gateway that lets us look into it?
+        access.learnwares(chosen, 1)
+        ranking = access.search(task_specification(dock, task), limit, chosen)
     if as_json:
         output.print_json(RANKING.dump_python(ranking, mode="json"))
         return
@@ -197,6 +157,25 @@ def search(
     print(output.decision_line(ranking))
     if ranking.mixture and ranking.mixture.planned:
         print(output.mixture_line(ranking.mixture))
+    print(f"to send prompts to it through a gateway: slmdock task {output.safe(str(task))}")
+
+
+def task(
+    context: typer.Context,
+    examples: Annotated[Path, typer.Argument(help="Examples of the task (JSON Lines), or a specification file.")],
+    as_json: Json = False,
+) -> None:
+    """Register a task at the gateway, which decides who answers it; task:<id> is then a model to ask."""
+    dock: Context = context.obj
+    with closing(dock.gateway()) as client:
+        # As in a search.
+        client.base_models()
+        registered = client.register_task(task_specification(dock, examples))
+    if as_json:
+        output.print_json(registered.model_dump(mode="json"))
+        return
+    print(f"task:{registered.id}")
+    print(f"{registered.reason}\nsend it as 'model', with base URL {client.url}/v1 in any client of OpenAI's API")
 
 
 @base_app.command("add")
@@ -212,14 +191,30 @@ def add_base(
 
 @base_app.command("list")
 def list_bases(context: typer.Context, as_json: Json = False) -> None:
-    """List the base models the dock knows."""
-    bases = known_bases(context.obj)
+    """List the base models the dock knows; through --url the names of those that it serves."""
+    dock: Context = context.obj
+    if dock.url:
+        _list_served(dock, as_json)
+        return
+    bases = known_bases(dock)
     found = [bases.get(name) for name in bases.names()]
     if as_json:
         output.print_json([base.model_dump(mode="json", exclude={"modules"}) for base in found])
         return
     for base in found:
         print(f"{base.name}: {base.folder}; {_fingerprint(base)}")
+    if not found:
+        print(f"none yet in {dock.config.folder}; 'slmdock base add NAME FOLDER' makes one known")
+
+
+def _list_served(dock: Context, as_json: bool) -> None:
+    """Of a dock elsewhere only the names are told, of the base models that its gateway serves."""
+    with closing(dock.gateway()) as client:
+        names = client.base_models()
+    if as_json:
+        output.print_json([{"name": name} for name in names])
+    for name in [] if as_json else names:
+        print(f"{name}: served at {client.url}")
 
 
 def _fingerprint(base: KnownBase) -> str:
@@ -252,8 +247,15 @@ def save_specification(made: Specification, target: Path, option: str) -> None:
         ) from None
 
 
-def _specify(dock: Context, examples: Path | None, calibrated: bool = True) -> Specification:
-    assert examples is not None
+def task_specification(dock: Context, file: Path) -> Specification:
+    """A task's specification: the file's own, or made of the examples in it."""
+    if file.suffix == SPECIFICATION_SUFFIX:
+        return Specification.load(file)
+    return specified(dock, file, calibrated=False)
+
+
+def specified(dock: Context, examples: Path, calibrated: bool) -> Specification:
+    """The specification of an examples file, made on this machine; see ``cached_specification``."""
     with output.progress_bar("encoding", "texts") as progress:
         return cached_specification(examples, dock.encoder(), specification_cache(), progress, calibrated)
 
@@ -289,13 +291,3 @@ def _parameters(examples: Sequence[Example], proxy: str, recipe: Recipe) -> Para
 
     with output.progress_bar("proxy", "steps" if recipe.tuning else "examples") as progress:
         return specify_parameters(examples, Proxy(proxy), recipe, progress)
-
-
-def _read_card(file: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(read_file(file, MAX_CARD_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"card {file}: not JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise InvalidInput(f"card {file}: a JSON {type(fields).__name__}, expected an object")
-    return fields

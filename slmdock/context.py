@@ -25,7 +25,14 @@ class DockAccess(Protocol):
     """What commands ask of a dock: the same in this process and through a gateway's HTTP interface."""
 
     def submit(
-        self, folder: Path, specification: Specification, card: Card, state: TakenAs = "published"
+        self,
+        folder: Path,
+        specification: Specification,
+        card: Card,
+        state: TakenAs = "published",
+        *,
+        base: str | None = None,
+        rename: bool = False,
     ) -> Learnware: ...
 
     def move(self, name: str, state: State, why: str = "") -> Learnware: ...

@@ -143,10 +143,17 @@ class Dock:
             self.catalogue.close()
 
     def submit(
-        self, folder: Path, specification: Specification, card: Card, state: TakenAs = "published"
+        self,
+        folder: Path,
+        specification: Specification,
+        card: Card,
+        state: TakenAs = "published",
+        *,
+        base: str | None = None,
+        rename: bool = False,
     ) -> Learnware:
         """See ``Indexer.submit``."""
-        return self.indexer.submit(folder, specification, card, state)
+        return self.indexer.submit(folder, specification, card, state, base=base, rename=rename)
 
     def move(self, name: str, state: State, why: str = "") -> Learnware:
         """Gives a learnware another state, see ``LifeCycle.move``."""

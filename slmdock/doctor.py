@@ -6,10 +6,12 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 
 from catalogue import open_catalogue
+from slmdock.catalogue_commands import known_bases
 from slmdock.context import Context
 from slmdock.dock import announced
 from specification import SentenceEncoder
@@ -17,6 +19,7 @@ from specification.errors import DockError, NotFound
 
 LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "qdrant-edge-py", "qdrant-client")
 MIN_FREE_BYTES = 2 * 2**30
+SUBMIT = "slmdock submit, or ingest"
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ def examine(context: Context) -> list[Finding]:
     findings += [_library(name) for name in LIBRARIES]
     for look in (_vllm, _plugin, _device):
         findings.append(look())
-    for examine_dock in (_encoder, _folder, _catalogue, _gateway):
-        findings.append(examine_dock(context))
-    return findings
+    findings += [_encoder(context), _gateway(context)]
+    return findings + (
+        _elsewhere(context) if context.url else [_folder(context), _bases(context), _catalogue(context)]
+    )
 
 
 def _library(name: str) -> Finding:
@@ -96,17 +100,40 @@ def _folder(context: Context) -> Finding:
     return Finding("dock folder", free >= MIN_FREE_BYTES, detail, "make room, or choose another with --dock")
 
 
+def _bases(context: Context) -> Finding:
+    cure = "slmdock base add NAME FOLDER"
+    try:
+        names = known_bases(context).names()
+    except DockError as error:
+        return Finding("base models", False, str(error), cure)
+    return Finding("base models", bool(names), ", ".join(names) or "none known yet", cure, needed=False)
+
+
+def _elsewhere(context: Context) -> list[Finding]:
+    """What the gateway at ``--url`` tells of its dock, whose folder is not this machine's."""
+    with closing(context.gateway()) as client:
+        try:
+            dock = client.live().dock
+        except DockError as error:
+            return [Finding("catalogue", False, str(error), "see the message", needed=False)]
+    bases = ", ".join(engine.base_model for engine in dock.engines)
+    return [
+        Finding("base models", True, f"{bases} (served)", needed=False),
+        Finding("catalogue", bool(dock.learnwares), f"{dock.learnwares or 'no'} learnwares", SUBMIT, needed=False),
+    ]
+
+
 def _catalogue(context: Context) -> Finding:
     if announced(context.config.folder) and not context.config.qdrant:
         return Finding("catalogue", True, "held by the running gateway")
     where = context.config.qdrant or context.config.folder / "catalogue"
     if not context.config.qdrant and not (context.config.folder / "catalogue").exists():
-        return Finding("catalogue", True, "none yet; 'slmdock submit' or 'ingest' makes it")
+        return Finding("catalogue", False, "none yet", SUBMIT, needed=False)
     try:
         with open_catalogue(where) as catalogue:
             return Finding("catalogue", True, f"{catalogue.count()} learnwares, {type(catalogue).__name__}")
     except NotFound as error:
-        return Finding("catalogue", True, str(error))
+        return Finding("catalogue", False, str(error), SUBMIT, needed=False)
     except DockError as error:
         return Finding("catalogue", False, str(error), "see the message")
 
@@ -116,8 +143,8 @@ def _gateway(context: Context) -> Finding:
 
     url = context.url or announced(context.config.folder)
     if url is None:
-        return Finding("gateway", True, "not running; 'slmdock serve' starts it", needed=False)
-    with DockClient(url) as client:
+        return Finding("gateway", False, "not running", "slmdock serve", needed=False)
+    with DockClient(url, key=context.key()) as client:
         answers: Callable[[], bool] = client.health
         if answers():
             return Finding("gateway", True, f"answers at {url}", needed=False)

@@ -25,7 +25,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from catalogue import Learnware, Signal
-from indexer import ReadyReport
+from indexer import Change, ReadyReport
 from retriever import Mixture, Ranking
 from serving.trial_run import TrialReport
 from specification import Specification
@@ -83,6 +83,18 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f}/s")
+
+
+def submitted_line(learnware: Learnware, changes: Sequence[Change] | None) -> str:
+    """What became of a submission; ``changes`` are those it made, oldest first, None where they are not known."""
+    name = f"{learnware.name} version {learnware.version}"
+    if changes is None or any(change.state == "submitted" for change in changes):
+        return f"{name} is in, {learnware.status}, as {learnware.id}"
+    said = [
+        change.why.removesuffix(f"; {learnware.warning}") if change.state == "updated" else f"now {change.state}"
+        for change in changes
+    ]
+    return f"{name} was in; {'; '.join(said) or 'nothing changed'}"
 
 
 def learnware_table(learnwares: Sequence[Learnware]) -> Table:
@@ -143,7 +155,7 @@ def decision_line(ranking: Ranking) -> str:
     """The decision in words."""
     chosen = ranking.decision.learnware
     head = f"chosen: {chosen.name}" if chosen else "chosen: the base model"
-    return f"{head} ({ranking.decision.reason}; {ranking.candidates} candidates, {1000 * ranking.seconds:.0f} ms)"
+    return f"{head} ({ranking.candidates} candidates, {1000 * ranking.seconds:.0f} ms)\n{ranking.decision.reason}"
 
 
 def mixture_line(mixture: Mixture) -> str:

@@ -124,7 +124,7 @@ def serve(
         verify_per_hour=verify_per_hour, verify_with_network=verify_with_network,
     )  # fmt: skip
     with logging_to(form, log_file):
-        uvloop.run(run_stack(Dock(dock.config), config, _say, lambda url: print(f"serving at {url}", flush=True)))
+        uvloop.run(run_stack(Dock(dock.config), config, _say, _say_where))
 
 
 def demo(
@@ -170,6 +170,13 @@ def doctor(
         output.console().print(table)
     if any(item.needed and not item.ok for item in findings):
         raise typer.Exit(1)
+
+
+def _say_where(url: str) -> None:
+    print(f"serving at {url}")
+    print(
+        f"open it in a browser; to work on this dock from another terminal: export SLMDOCK_URL={url}", flush=True
+    )
 
 
 def _say(line: str) -> None:

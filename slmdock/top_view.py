@@ -67,7 +67,9 @@ def _times(minute: LastMinute) -> Table:
 
 
 def _decisions(minute: LastMinute) -> Table:
-    table = _table("decision", Column("requests", justify="right", no_wrap=True), "")
+    # Rich takes the padding of the last column, which may be empty, from the first.
+    columns = Column("decision", min_width=10), Column("requests", justify="right", no_wrap=True)
+    table = _table(*columns, "")
     most = max(minute.decisions.values(), default=1)
     for kind, count in minute.decisions.items():
         bar = Text("█" * max(1, round(BAR_WIDTH * count / most)), style="yellow" if kind == "fallback" else "cyan")

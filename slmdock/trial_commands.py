@@ -23,7 +23,7 @@ INTERRUPTED = 130
 def try_learnwares(
     context: typer.Context,
     examples: Annotated[
-        Path, typer.Argument(help="Labelled examples (JSON Lines): 'text' and 'answer' per line.")
+        Path, typer.Argument(help="Labelled examples (JSON Lines): 'text' (or 'prompt') and 'answer' per line.")
     ],
     top: Annotated[int, typer.Option(min=1, max=31, help="How many learnwares take part.")] = 10,
     most: Annotated[int, typer.Option("--examples", min=1, max=10_000, help="Examples to use at most.")] = 128,

@@ -30,7 +30,9 @@ def verify(
     name: Annotated[str, typer.Argument(help="NAME, NAME@2 or id; default: whatever waits.")] = "",
     examples: Annotated[
         Path | None,
-        typer.Option(help="'text' and 'answer' per line, 16 or more that it was not trained on (JSON Lines)."),
+        typer.Option(
+            help="'text' (or 'prompt') and 'answer' per line, 16 or more that it was not trained on (JSON Lines)."
+        ),
     ] = None,
     chat: Annotated[
         bool | None,

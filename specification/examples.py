@@ -16,6 +16,7 @@ MAX_TEXT_BYTES = 2**20
 MAX_EXAMPLES = 1_000_000
 MIN_EXAMPLES = 2
 TEXT_FIELDS = ("text", "prompt")
+WANTED = "a field 'text' (or 'prompt')"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def read_examples(path: str | os.PathLike[str]) -> list[Example]:
     source = Path(path)
     try:
         if not source.is_file():
-            raise InvalidExamples(f"{source}: no such file; give a JSON Lines file with a field 'text' per line")
+            raise InvalidExamples(f"{source}: no such file; give a JSON Lines file with {WANTED} per line")
         size = source.stat().st_size
         if size > MAX_FILE_BYTES:
             raise TooLarge(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}; send a sample of the examples")
@@ -91,11 +92,11 @@ def _parse(line: bytes, where: str) -> Example:
 
 def _example(row: object, where: str) -> Example:
     if not isinstance(row, dict):
-        raise InvalidExamples(f"{where}: a JSON {type(row).__name__}, expected an object with a field 'text'")
+        raise InvalidExamples(f"{where}: a JSON {type(row).__name__}, expected an object with {WANTED}")
     field = next((name for name in TEXT_FIELDS if name in row), None)
     if field is None:
         found = ", ".join(sorted(map(str, row)))[:200] or "none"
-        raise InvalidExamples(f"{where}: no field 'text' (fields found: {found})")
+        raise InvalidExamples(f"{where}: no field 'text' or 'prompt' (fields found: {found})")
     text, answer = row[field], row.get("answer", "")
     if not isinstance(text, str) or not text.strip():
         raise InvalidExamples(f"{where}: field '{field}' must be a non-empty string")

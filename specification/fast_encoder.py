@@ -137,15 +137,17 @@ def _compiled(exact: SentenceEncoder, threads: int) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the tracer's advice to developers away from users."""
-    root = logging.getLogger()
+    talking = [logging.getLogger(name) for name in (None, "transformers.modeling_utils")]
 
     def drop(record: logging.LogRecord) -> bool:
         return False
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        root.addFilter(drop)
+        for logger in talking:
+            logger.addFilter(drop)
         try:
             yield
         finally:
-            root.removeFilter(drop)
+            for logger in talking:
+                logger.removeFilter(drop)

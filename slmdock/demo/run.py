@@ -113,16 +113,16 @@ def _dock_folder(home: Path, models: DemoModels) -> Path:
 
 
 async def serve_demo(demo: DemoDock, port: int, say: Say) -> None:
-    """Leaves the demo's stack running and prints three commands to try."""
+    """Leaves the demo's stack running and prints what to try."""
     examples = demo.models.users["nurse-hotline"]
     question = json.dumps({"model": "auto", "max_tokens": MAX_TOKENS, "temperature": 0, "messages": [
         {"role": "user", "content": read_examples(examples)[0].text}]})  # fmt: skip
     quoted = question.replace("'", "'\\''")
 
     def ready(url: str) -> None:
-        print(
-            f"serving at {url}, a web page too, the dock in {demo.dock.config.folder}; try, in another terminal:\n"
-        )
+        print(f"serving at {url}, the dock in {demo.dock.config.folder}")
+        print("open it in a browser, or try, in another terminal:\n")
+        print(f"  export SLMDOCK_URL={url}   # to work on this dock, also without --url\n")
         print(f"  .venv/bin/slmdock --url {url} search {examples}\n")
         print(f"  curl -si {url}/v1/chat/completions -H 'content-type: application/json' -d '{quoted}'\n")
         print(f"  .venv/bin/slmdock --url {url} list\n\nCtrl-C ends it.", flush=True)

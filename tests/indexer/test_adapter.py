@@ -232,3 +232,46 @@ def test_bfloat16_weights_are_taken(folder: Path, bases: BaseModels) -> None:
 
     with_tensors(halve)(folder)
     assert read_adapter(folder, bases).rank == 4
+
+
+def test_a_base_may_be_named_by_its_folder_as_peft_does(
+    folder: Path, bases: BaseModels, base_folder: Path
+) -> None:
+    named = read_adapter(folder, bases)
+    for path in (base_folder, f"{base_folder}/", base_folder / ".." / base_folder.name):
+        with_config(base_model_name_or_path=str(path))(folder)
+        found = read_adapter(folder, bases)
+        assert (found.id, found.base_model, found.files) == (named.id, named.base_model, named.files)
+    assert json.loads(found.files[CONFIG])["base_model_name_or_path"] == found.base_model
+
+
+def test_a_path_that_is_no_known_base_s_is_refused_with_the_cures(
+    folder: Path, bases: BaseModels, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(base_folder.parent)
+    for path in (base_folder.parent, base_folder / "x", base_folder.name, f"./{base_folder.name}"):
+        with_config(base_model_name_or_path=str(path))(folder)
+        with pytest.raises(
+            InvalidAdapter, match=r"is not known .*known: tiny-base\); say with --base NAME.*base add"
+        ):
+            read_adapter(folder, bases)
+
+
+def test_whoever_submits_may_say_which_base_is_meant(
+    folder: Path, bases: BaseModels, base_folder: Path, tmp_path: Path
+) -> None:
+    two = BaseModels(tmp_path / "bases.json")
+    for name in ("one", "two"):
+        two.add(name, base_folder)
+    with_config(base_model_name_or_path="one")(folder)
+    one, shared = read_adapter(folder, two), str(base_folder)
+    for said in ("one", "two", shared, "elsewhere"):
+        with_config(base_model_name_or_path=said)(folder)
+        (folder / "README.md").write_text("---\nbase_model: two\n---\n")
+        assert read_adapter(folder, two, "one").files == one.files
+    with_config(base_model_name_or_path=shared)(folder)
+    with pytest.raises(InvalidAdapter, match=r"known: one, two\); say with --base NAME"):
+        read_adapter(folder, two)
+    for unknown in ("three", "", shared):
+        with pytest.raises(InvalidInput, match="is not known"):
+            read_adapter(folder, two, unknown)

@@ -85,6 +85,21 @@ def test_an_interrupted_run_is_resumed(
     assert indexer.catalogue.count() == 3
 
 
+def test_what_is_in_under_another_name_is_refused_and_stops_nothing(
+    manifest: Path, indexer: Indexer, encoder: SentenceEncoder, tmp_path: Path
+) -> None:
+    """As a model that lies in two repositories of a hub."""
+    first, *rest = manifest.read_text().splitlines()
+    twin = json.dumps(json.loads(first) | {"name": "twin"})
+    manifest.write_text("\n".join([first, twin, *rest[-2:]]))
+    for _ in range(2):
+        report = ingest(manifest, encoder, tmp_path / "cache", indexer.submit)
+        assert [item.reference for item in report.accepted] == ["wheat@1", "bones@1", "primes@1"]
+        ((label, reason),) = report.refused
+        assert label == "learnwares.jsonl, line 2"
+        assert reason.startswith("twin: the same content is in already as wheat; ")
+
+
 def test_a_failing_catalogue_stops_the_run(manifest: Path, encoder: SentenceEncoder, tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise CatalogueError("gone")

@@ -6,8 +6,8 @@ import pytest
 
 from catalogue import Card, Row, Signal, State, parse_filter
 from indexer import Indexer
-from specification import Specification, mark_derived, specify
-from specification.errors import CatalogueError, Incomparable, InvalidAdapter, InvalidInput, NotFound
+from specification import SentenceEncoder, Specification, mark_derived, specify
+from specification.errors import CatalogueError, Conflict, Incomparable, InvalidAdapter, InvalidInput, NotFound
 from tests.conftest import make_specification
 from tests.serving import tiny
 
@@ -177,6 +177,28 @@ def test_a_submission_is_published_at_once_or_held_back(
     assert events(indexer, "wheat@2")[2:] == [("published", 2, "")]
 
 
+def test_the_same_content_keeps_its_name_unless_it_is_to_be_renamed(
+    indexer: Indexer, adapter: Path, specifications: list[Specification]
+) -> None:
+    learnware = indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    with pytest.raises(
+        Conflict, match=r"^corn: the same content is in already as wheat; give --name wheat, or --ren"
+    ):
+        indexer.submit(adapter, specifications[1], Card(name="corn", description="Maize"))
+    assert indexer.catalogue.get([learnware.id]) == [learnware]
+    assert indexer.catalogue.specification_file(learnware) == specifications[0].to_bytes()
+    assert [state for state, *_ in events(indexer, "corn")] == ["refused"]
+    assert indexer.submit(adapter, specifications[0], Card(name="corn"), rename=True).reference == "corn@1"
+
+
+def test_a_new_specification_is_told_by_its_size(
+    indexer: Indexer, adapter: Path, specifications: list[Specification], encoder: SentenceEncoder
+) -> None:
+    indexer.submit(adapter, specifications[0], Card(name="wheat"))
+    indexer.submit(adapter, specify(["The wheat of May", "The wheat of June"], encoder), Card(name="wheat"))
+    assert events(indexer)[3:] == [("updated", 1, "changed: sample_size 20 → 2, specification")]
+
+
 def test_a_new_description_alone_makes_no_new_version(
     indexer: Indexer, adapter: Path, specifications: list[Specification]
 ) -> None:
@@ -185,11 +207,11 @@ def test_a_new_description_alone_makes_no_new_version(
     again = indexer.submit(adapter, specifications[0], card)
     assert again == first.model_copy(update={"description": "All about wheat", "tags": ("crops",)})
     assert events(indexer)[3:] == [("updated", 1, "changed: description, tags")]
-    renamed = indexer.submit(adapter, specifications[0], Card(name="corn"))
+    renamed = indexer.submit(adapter, specifications[0], Card(name="corn"), rename=True)
     assert (renamed.id, renamed.reference) == (first.id, "corn@1")
     assert events(indexer, "corn") == [("updated", 1, "changed: name, description, tags; it was wheat@1")]
     # The number of a version never means two contents, even when the first one went.
-    assert indexer.submit(adapter, specifications[0], Card(name="wheat")).version == 2
+    assert indexer.submit(adapter, specifications[0], Card(name="wheat"), rename=True).version == 2
 
 
 @pytest.mark.parametrize("state", ["retired", "quarantined"])

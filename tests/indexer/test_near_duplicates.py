@@ -82,9 +82,7 @@ def test_almost_the_same_specification_is_pointed_out(
     assert found(moved) == []
     back = indexer.submit(adapters[1], wheat, Card(name="grain"))
     assert sorted(found(back)) == [("wheat@1", "specification"), ("wheat@2", "specification")]
-    assert whys(indexer, back)[-1].startswith(
-        "changed: specification_digest, near_duplicates; almost the same as "
-    )
+    assert whys(indexer, back)[-1].startswith("changed: specification, near_duplicates; almost the same as ")
 
 
 def test_other_texts_for_the_same_task_are_no_near_duplicate(

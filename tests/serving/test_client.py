@@ -98,6 +98,33 @@ def test_what_lies_beside_an_adapter_is_held_against_the_dock_s_base(
         writer.submit(folder, sketch("law"), Card(name="law"))
 
 
+def test_an_adapter_of_a_base_that_is_named_in_the_request(
+    writer: DockClient, adapters: dict[str, Path], sketch: Sketch, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(adapters["law"], tmp_path / "law-adapter"))
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(config | {"base_model_name_or_path": "/home/somebody/base"}))
+    with pytest.raises(InvalidAdapter, match=r"known: tiny-base\); say with --base NAME \(over the API: base\)"):
+        writer.submit(folder, sketch("law"), Card(name="law"))
+    learnware = writer.submit(folder, sketch("law"), Card(name="law"), base="tiny-base")
+    assert writer.submit(adapters["law"], sketch("law"), Card(name="law")) == learnware
+    with pytest.raises(NotFound, match="base model 'other' is not known"):
+        writer.submit(folder, sketch("law"), Card(name="law"), base="other")
+
+
+def test_what_is_in_under_another_name_is_renamed_on_demand(
+    writer: DockClient, adapters: dict[str, Path], sketch: Sketch
+) -> None:
+    learnware = writer.submit(adapters["law"], sketch("law"), Card(name="law"))
+    with pytest.raises(
+        Conflict, match=r"already as law; .* or --rename to rename it \(over the API: rename=true\)"
+    ):
+        writer.submit(adapters["law"], sketch("law"), Card(name="justice"))
+    assert writer.learnware("law") == learnware
+    renamed = writer.submit(adapters["law"], sketch("law"), Card(name="justice"), rename=True)
+    assert (renamed.id, renamed.name) == (learnware.id, "justice")
+
+
 def test_a_near_duplicate_is_pointed_out(writer: DockClient, adapters: dict[str, Path], sketch: Sketch) -> None:
     first = writer.submit(adapters["law"], sketch("law"), Card(name="law"))
     second = writer.submit(adapters["space"], sketch("law"), Card(name="justice"))

@@ -282,7 +282,9 @@ async def test_a_key_that_lacks_a_role_is_told_so(browser: Browser, locked_url: 
         await expect(page.get_by_label("API key", exact=True).locator("input")).to_be_focused()
         await page.get_by_role("link", name="Find").click()
         await find(page, sentences("law"))
-        await expect(page.locator(".verdict.fits")).to_contain_text("law has fit")
+        await expect(page.locator(".verdict.fits")).to_contain_text(
+            "law fits: your texts look like those it was made for (fit"
+        )
         await expect(page.locator("main")).to_contain_text("The whole list needs a key with the role search")
 
 

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -187,7 +188,14 @@ def test_spec_adds_a_parameter_vector(cli: CommandLine) -> None:
 def test_search_says_none_fits(cli: CommandLine) -> None:
     texts = [f"Translate line {number} of the sea shanty into French." for number in range(20)]
     done = cli("search", write_examples(cli.home / "other.jsonl", texts))
-    assert "chosen: the base model (none fits: the nearest" in done.stdout
+    chosen, reason, hint = done.stdout.splitlines()[-3:]
+    assert re.fullmatch(r"chosen: the base model \(3 candidates, \d+ ms\)", chosen)
+    assert re.fullmatch(
+        r"none fits: the nearest, \w+, has fit 0\.\d{3}; only \d\.\d\d% of \w+'s genuine tasks lie at least "
+        r"as far from it, and 5\.00% are needed",
+        reason,
+    )
+    assert hint.endswith("slmdock task " + str(cli.home / "other.jsonl"))
 
 
 def test_list_and_show(cli: CommandLine) -> None:
@@ -220,13 +228,57 @@ def test_submit_one_learnware_twice(cli: CommandLine, tmp_path: Path) -> None:
     assert again["id"] == first["id"]
     assert again["specification_digest"] != first["specification_digest"]
     assert again["licence"] == "apache-2.0"
-    said = cli(*words[:-1], "--name", "fifth").stdout
+    words[-1:] = ["--name", "fifth"]
+    assert "fifth: the same content is in already as fourth; give --name fourth, or --rename" in cli.fails(*words)
+    said = cli(*words, "--rename").stdout
+    assert said.startswith("fifth version 1 was in; changed: name, ")
+    assert "; it was fourth@1\n" in said
     assert "\nfifth@1 is almost the same as farming@1 by specification (1.0000)\n" in said
     assert "almost the same as farming@1" in cli("history", "fifth").stdout
     assert cli("show", "fifth").stdout.count("farming@1 by specification (1.0000)") == 1
-    lines = [{"name": "sixth", "adapter": str(adapter), "specification": str(ready)}]
-    (cli.home / "sixth.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert "sixth@1 is almost the same as numbers@1 by" in cli("ingest", cli.home / "sixth.jsonl").stdout
+    lines = [{"name": "fifth", "adapter": str(adapter), "specification": str(ready)}]
+    (cli.home / "again.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert "fifth@1 is almost the same as numbers@1 by" in cli("ingest", cli.home / "again.jsonl").stdout
+
+
+def test_submit_says_what_changed_and_warns_of_few_examples(cli: CommandLine, tmp_path: Path) -> None:
+    adapter = tiny.build_adapter(cli.home / "base", tmp_path / "bins", 6)
+    card = tmp_path / "card.json"
+    card.write_text('{"description": "Bins"}')
+    few = write_examples(tmp_path / "few.jsonl", sentences("farming", "Sort")[:3])
+    equal = write_examples(tmp_path / "equal.jsonl", ["Sort this."] * 24)
+    words = ["submit", adapter, "--examples"]
+    done = cli(*words, cli.home / "farming.jsonl")
+    assert done.stdout.startswith("bins version 1 is in, published, as ")
+    assert "no description; --card card.json adds one" in done.stdout
+    assert done.stderr == ""
+    again = cli(*words, cli.home / "farming.jsonl", "--card", card)
+    assert again.stdout.splitlines()[0] == "bins version 1 was in; changed: description"
+    assert "no description" not in again.stdout
+    assert cli(*words, cli.home / "farming.jsonl", "--card", card).stdout.startswith(
+        "bins version 1 was in; nothing"
+    )
+    done = cli(*words, few, "--card", card)
+    assert done.stdout.startswith("bins version 1 was in; changed: sample_size 24 → 3, specification")
+    assert done.stderr == "warning: 3 texts say little of what it is good at; give 20 or more\n"
+    assert cli(*words, equal, "--card", card).stderr.startswith("warning: all 24 texts of ")
+    cli("delete", "bins")
+
+
+def test_an_adapter_as_peft_saves_it_goes_in(cli: CommandLine, tmp_path: Path) -> None:
+    adapter = tiny.build_adapter(cli.home / "base", tmp_path / "saved", 5)
+    config = adapter / "adapter_config.json"
+    named = json.loads(config.read_text())
+    words = ["submit", adapter, "--examples", cli.home / "farming.jsonl"]
+    config.write_text(json.dumps(named | {"base_model_name_or_path": "elsewhere/base"}))
+    assert f"known: {tiny.BASE_NAME}); say with --base NAME" in cli.fails(*words)
+    ids = [json.loads(cli(*words, "--base", tiny.BASE_NAME, "--json").stdout)["id"]]
+    for said in (str(cli.home / "base"), tiny.BASE_NAME):
+        config.write_text(json.dumps(named | {"base_model_name_or_path": said}))
+        ids.append(json.loads(cli(*words, "--json").stdout)["id"])
+    assert len(set(ids)) == 1
+    assert "base model 'other' is not known" in cli.fails(*words, "--base", "other")
+    cli("delete", ids[0])
 
 
 def test_doctor_names_what_is_there(cli: CommandLine) -> None:
@@ -234,6 +286,7 @@ def test_doctor_names_what_is_there(cli: CommandLine) -> None:
     assert findings["encoder"]["ok"]
     assert "learnwares, EdgeCatalogue" in findings["catalogue"]["detail"]
     assert findings["resolver plugin"]["ok"]
+    assert findings["base models"]["detail"] == tiny.BASE_NAME
     assert "ok" in cli("doctor").stdout
     broken = cli("--encoder", "no-such/encoder", "doctor", code=1)
     assert "MISSING" in broken.stdout
@@ -343,6 +396,55 @@ def gateway(cli: CommandLine) -> Iterator[str]:
         dock.close()
 
 
+def test_doctor_looks_at_one_dock_alone(cli: CommandLine, gateway: str) -> None:
+    def findings(*words: object) -> dict[str, dict[str, object]]:
+        return {item["name"]: item for item in json.loads(cli(*words, "doctor", "--json").stdout)}
+
+    there = findings("--dock", "elsewhere", "--url", gateway)
+    assert "dock folder" not in there
+    count = len(json.loads(cli("--url", gateway, "list", "--json").stdout)["learnwares"])
+    assert there["catalogue"]["detail"] == f"{count} learnwares"
+    assert there["base models"]["detail"] == f"{tiny.BASE_NAME} (served)"
+    here = findings("--dock", "elsewhere")
+    assert here["base models"]["detail"] == "none known yet"
+    assert not here["catalogue"]["ok"]
+    assert all(item["cure"] for item in here.values() if not item["ok"])
+    cli("--url", "http://127.0.0.1:9", "doctor", code=1)
+
+
+def test_a_task_gets_an_id_to_ask_by(cli: CommandLine, gateway: str) -> None:
+    assert "start 'slmdock serve'" in cli.fails("task", "farming.jsonl")
+    done = cli("--url", gateway, "task", "farming.jsonl").stdout.splitlines()
+    assert re.fullmatch("task:[0-9a-f]{16}", done[0])
+    assert done[1].startswith("farming fits: your texts look like those it was made for (fit 1.000; ")
+    assert f"base URL {gateway}/v1" in done[2]
+    cli("spec", "farming.jsonl", "--task", "--out", "farming.safetensors")
+    same = json.loads(cli("--url", gateway, "task", "farming.safetensors", "--json").stdout)
+    assert f"task:{same['id']}" == done[0]
+    assert "slmdock task farming.jsonl" in cli("--url", gateway, "search", "farming.jsonl").stdout.splitlines()[-1]
+
+
+def test_base_models_of_a_gateway_are_listed_by_name(cli: CommandLine, gateway: str) -> None:
+    assert cli("--url", gateway, "base", "list").stdout == f"{tiny.BASE_NAME}: served at {gateway}\n"
+    assert json.loads(cli("--url", gateway, "base", "list", "--json").stdout) == [{"name": tiny.BASE_NAME}]
+    assert cli("--dock", "empty-dock", "base", "list").stdout.endswith(
+        "; 'slmdock base add NAME FOLDER' makes one known\n"
+    )
+
+
+def test_what_is_missing_is_told_before_a_sketch_is_made(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, gateway: str
+) -> None:
+    def sketch(*_: object) -> None:
+        pytest.fail("the encoder was asked")
+
+    monkeypatch.setattr("slmdock.context.SentenceEncoder", sketch)
+    assert "no catalogue in" in cli.fails("--dock", "elsewhere", "search", "farming.jsonl")
+    for command in ("search", "task"):
+        assert "does not answer" in cli.fails("--url", "http://127.0.0.1:9", command, "farming.jsonl")
+    assert "no such folder" in cli.fails("submit", "nowhere", "--examples", "farming.jsonl")
+
+
 def test_try_finds_and_keeps_a_winner(cli: CommandLine, gateway: str) -> None:
     words = ("--url", gateway, "try", "farming.jsonl", "--examples", "6", "--top", "2", "--max-tokens", "2")
     done = json.loads(cli(*words, "--score", "f1", "--keep", "--share", "--json").stdout)
@@ -405,8 +507,8 @@ def test_real_processes_print_help_and_errors_without_a_traceback(cli: CommandLi
         assert command in shown.stdout
     refused = run("spec", "no-such-file.jsonl")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert (
-        refused.stderr
-        == "error: no-such-file.jsonl: no such file; give a JSON Lines file with a field 'text' per line\n"
+    assert refused.stderr == (
+        "error: no-such-file.jsonl: no such file; "
+        "give a JSON Lines file with a field 'text' (or 'prompt') per line\n"
     )
     assert run("no-such-command").returncode == 2

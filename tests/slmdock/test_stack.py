@@ -97,7 +97,7 @@ def test_the_ten_lines_of_the_readme_run(home: Path, gateway: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     reason, answer = done.stdout.split("\n", 1)
-    assert reason.startswith("wheat has fit")
+    assert reason.startswith("wheat fits: your text")
     assert answer
 
 

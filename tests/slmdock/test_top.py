@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -112,6 +113,16 @@ SNAPSHOT = LiveSnapshot(
         learnwares=None,
     ),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [70, 100])
+def test_a_frame_of_an_idle_gateway_is_not_cut(width: int) -> None:
+    idle = SNAPSHOT.last_minute.model_copy(update={"decisions": {}, "most_used": ()})
+    drawn = Console(width=width, file=io.StringIO())
+    drawn.print(top_view.frame(SNAPSHOT.model_copy(update={"last_minute": idle}), "http://127.0.0.1:8000"))
+    lines = cast(io.StringIO, drawn.file).getvalue().splitlines()
+    assert any(re.search(r"p95 +decision +requests *$", line) for line in lines)
+    assert sum("none yet" in line for line in lines) == 2
 
 
 def test_whole_models_in_a_frame() -> None:

@@ -33,7 +33,7 @@ def test_takes_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
         (b"", "no examples"),
         (b'{"text": "only one"}\n', "at least 2"),
         (b'{"text": "a"}\nnot json\n', "line 2: not JSON"),
-        (b'{"text": "a"}\n{"body": "b"}\n', "line 2: no field 'text' .fields found: body"),
+        (b'{"text": "a"}\n{"body": "b"}\n', "line 2: no field 'text' or 'prompt' .fields found: body"),
         (b'{"text": "a"}\n{"text": ""}\n', "line 2: field 'text' must be a non-empty string"),
         (b'{"text": "a"}\n[1]\n', "line 2: a JSON list"),
         (b'{"text": "a"}\n{"text": "\xff\xfe"}\n', "line 2: not UTF-8 at byte"),

@@ -1,5 +1,6 @@
 """The fast encoder against the exact one, which is its judge."""
 
+import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,6 +35,19 @@ def test_any_thread_may_encode(fast: FastEncoder) -> None:
     with ThreadPoolExecutor(8) as threads:
         at_once = list(threads.map(lambda text: fast.encode([text])[0], TEXTS * 5))
     assert np.stack(at_once) == pytest.approx(np.tile(alone, (5, 1)), abs=1e-6)
+
+
+def test_libraries_say_nothing_while_it_is_made(
+    encoder: SentenceEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    talker = logging.getLogger("transformers.modeling_utils")
+    talker.warning_once.cache_clear()  # type: ignore[attr-defined]
+    talker.addHandler(caplog.handler)
+    try:
+        FastEncoder.of(encoder)
+    finally:
+        talker.removeHandler(caplog.handler)
+    assert caplog.messages == []
 
 
 def test_openvino_reports_nothing(fast: FastEncoder) -> None:

@@ -1,0 +1,120 @@
+"""The command ``submit``: one learnware goes in, and what became of it is told."""
+
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from catalogue import parse_card
+from indexer import Change
+from indexer.folders import list_folder
+from indexer.indexer import TakenAs
+from indexer.model_card import completed
+from slmdock import output
+from slmdock.catalogue_commands import Json, specified
+from slmdock.context import Context, DockAccess
+from specification import Specification, read_examples
+from specification.errors import HistoryUnavailable, InvalidInput, NotFound
+from specification.files import read_file
+
+MAX_CARD_BYTES = 2**20
+FEW_TEXTS = 20
+MAX_CHANGES = 8
+"""Looked at of one submission, which makes three at most."""
+
+
+def submit(
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of an adapter (PEFT) or a whole model (transformers, safetensors).")
+    ],
+    examples: Annotated[
+        Path | None, typer.Option(help="What it is good at: 'text' (or 'prompt') per line (JSON Lines).")
+    ] = None,
+    specification: Annotated[Path | None, typer.Option(help="A ready specification instead of examples.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name; default: the folder's.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="The base model it stands on, as 'slmdock base list' names it; default: as its files say."
+        ),
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="JSON file with name, description, domain, task_type, licence, tags …")
+    ] = None,
+    state: Annotated[
+        TakenAs, typer.Option("--as", help="'checked' holds it back until 'slmdock publish'.")
+    ] = "published",
+    rename: Annotated[
+        bool, typer.Option("--rename", help="Where it is in under another name: let it have this one.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Take one learnware in: check it, store it, make it findable."""
+    dock: Context = context.obj
+    if (examples is None) == (specification is None):
+        raise InvalidInput("give either --examples or --specification")
+    fields = _read_card(card) if card else {}
+    fields = {"name": folder.resolve().name, **fields, **({"name": name} if name else {})}
+    parsed = parse_card(completed(fields, folder))
+    list_folder(folder)
+    if examples is None:
+        assert specification is not None
+        made = Specification.load(specification)
+    else:
+        made = specified(dock, examples, calibrated=True)
+    with closing(dock.access()) as access:
+        last = _last_change(access)
+        learnware = access.submit(folder, made, parsed, state, base=base, rename=rename)
+        changes = _changes_since(access, learnware.id, last)
+    _warn_of_few(made, examples)
+    if as_json:
+        output.print_json(learnware.model_dump(mode="json"))
+        return
+    print(output.submitted_line(learnware, changes))
+    if learnware.warning:
+        print(f"{learnware.reference} is {learnware.warning}")
+    if not learnware.description:
+        print('no description; --card card.json adds one: {"description": "…", "domain": "…"}')
+
+
+def _last_change(access: DockAccess) -> int | None:
+    """The number of the last change of all, None where the history cannot be read."""
+    try:
+        return next((change.number for change in access.history("", 1)), 0)
+    except NotFound:
+        return 0
+    except HistoryUnavailable:
+        return None
+
+
+def _changes_since(access: DockAccess, id: str, last: int | None) -> list[Change] | None:
+    """What happened to a learnware since, oldest first, None where it is not known."""
+    try:
+        found = access.history(id, MAX_CHANGES)[::-1]
+    except HistoryUnavailable:
+        return None
+    return None if last is None else [change for change in found if change.number > last]
+
+
+def _warn_of_few(made: Specification, examples: Path | None) -> None:
+    words = ""
+    if made.sample_size < FEW_TEXTS:
+        words = f"{made.sample_size} texts say little of what it is good at; give {FEW_TEXTS} or more"
+    if examples and len({example.text for example in read_examples(examples)}) == 1:
+        words = f"all {made.sample_size} texts of {examples} are equal; is it the right file?"
+    if words:
+        print(f"warning: {output.safe(words)}", file=sys.stderr)
+
+
+def _read_card(file: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(read_file(file, MAX_CARD_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"card {file}: not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise InvalidInput(f"card {file}: a JSON {type(fields).__name__}, expected an object")
+    return fields
