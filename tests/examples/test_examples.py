@@ -10,10 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples import batch_job, fastapi_middleware
+from examples import batch_job, fastapi_middleware, train_adapter
 from examples.chat_model import DockChat
 from examples.fastapi_middleware import create_app, from_environment
+from indexer import BaseModels
 from serving import GatewayParts, TransformersConfig, TransformersEngine
+from slmdock import cli
 from specification import SentenceEncoder
 from tests.serving.conftest import TinyDock, sentences
 from tests.serving.tiny import BASE_NAME
@@ -94,3 +96,36 @@ async def test_the_batch_job_answers_every_prompt_in_order(
     lines = [json.loads(line) for line in answers.read_text().splitlines()]
     assert [line["text"] for line in lines] == texts
     assert all(line["model"].startswith("law@") for line in lines), reason
+
+
+def test_a_trained_adapter_goes_in_as_it_was_saved(
+    dock: TinyDock,
+    tmp_path: Path,
+    encoder: SentenceEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, folder = tmp_path / "good-at.jsonl", tmp_path / "yes-man"
+    file.write_text("".join(json.dumps({"text": text, "answer": "yes"}) + "\n" for text in sentences("law")))
+    first = train_adapter.train(file, folder, dock.base, steps=1)
+    assert train_adapter.train(file, folder, dock.base, steps=12) < first / 2
+    for module in ("context", "dock"):
+        monkeypatch.setattr(f"slmdock.{module}.SentenceEncoder", lambda _: encoder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    BaseModels(tmp_path / "bases.json").add(BASE_NAME, dock.base)
+    monkeypatch.setattr(
+        "sys.argv", ["slmdock", "--dock", str(tmp_path), "submit", str(folder), "--examples", str(file), "--json"]
+    )
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    printed = capsys.readouterr()
+    assert not end.value.code, printed.err
+    assert json.loads(printed.out)["base_model"] == BASE_NAME
+
+
+def test_examples_without_answers_train_nothing(dock: TinyDock, tmp_path: Path) -> None:
+    file = tmp_path / "bare.jsonl"
+    file.write_text('{"text": "a"}\n' * 2)
+    with pytest.raises(SystemExit, match="'a' has no 'answer' to learn"):
+        train_adapter.train(file, tmp_path / "adapter", dock.base)
+    assert not (tmp_path / "adapter").exists()
