@@ -28,6 +28,8 @@ NOT_COUNTED = -100
 
 def train(examples: Path, target: Path, base: Path = DEMO_BASE, steps: int = STEPS) -> float:
     """Writes an adapter to ``target`` as PEFT saves it; returns the loss of the last step, in nats a token."""
+    # PEFT writes the folder down, and a dock knows its base models by their whole paths.
+    base = base.resolve()
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(base)
     rows = [_tokens(example, tokenizer) for example in read_examples(examples)]
@@ -71,6 +73,7 @@ def _batch(rows: list[tuple[list[int], list[int]]], padding: int) -> dict[str, t
 
 
 if __name__ == "__main__":
-    source, place, *other = map(Path, sys.argv[1:])
-    print(f"{place}: loss {train(source, place, *other):.2f} in the last of {STEPS} steps")
+    source, place = map(Path, sys.argv[1:3])
+    loss = train(source, place, Path(sys.argv[3]) if sys.argv[3:] else DEMO_BASE)
+    print(f"{place}: loss {loss:.2f} in the last of {STEPS} steps")
     print(f"now: slmdock submit {place} --examples {source}")

@@ -87,10 +87,8 @@ class BaseModels:
         ]
         if len(there) == 1:
             return there[0]
-        raise NotFound(
-            f"{_unknown(stated, known)}; say with --base NAME (over the API: base) which of these is meant, or "
-            "'slmdock base add' it"
-        )
+        which = "say with --base NAME (over the API: base) which of these is meant, or " if known else ""
+        raise NotFound(f"{_unknown(stated, known)}; {which}'slmdock base add' it")
 
     def add(self, name: str, folder: Path) -> KnownBase:
         """Registers a base model from its folder (config.json), of whose weights little is read.

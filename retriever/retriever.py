@@ -362,7 +362,7 @@ def decide(best: Ranked, nearest: Ranked, threshold: float) -> Decision:
     """
     name, near, rough = best.learnware.name, nearest.learnware.name, _origin_note(nearest)
     texts, tasks = ("text looks", "prompts") if isnan(nearest.mmd) else ("texts look", "tasks")
-    share = f"{nearest.p_value:.2%} of {near}'s genuine {tasks} lie at least as far from it"
+    share = f"{nearest.p_value:.2%} of the genuine {tasks} of {near} lie at least as far from it"
     if nearest.p_value < threshold:
         reason = (
             f"none fits: the nearest, {near}, has fit {nearest.fit:.3f}; only {share}, and {threshold:.2%} are "

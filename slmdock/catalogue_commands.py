@@ -1,5 +1,6 @@
 """Commands around the catalogue: spec, list, show, search, task, base."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -157,7 +158,7 @@ def search(
     print(output.decision_line(ranking))
     if ranking.mixture and ranking.mixture.planned:
         print(output.mixture_line(ranking.mixture))
-    print(f"to send prompts to it through a gateway: slmdock task {output.safe(str(task))}")
+    print(f"to send prompts to it through a gateway: slmdock task {output.safe(shlex.quote(str(task)))}")
 
 
 def task(

@@ -117,9 +117,13 @@ def _elsewhere(context: Context) -> list[Finding]:
         except DockError as error:
             return [Finding("catalogue", False, str(error), "see the message", needed=False)]
     bases = ", ".join(engine.base_model for engine in dock.engines)
+    count = dock.learnwares
+    held = "does not answer" if count is None else f"{count} learnware{'' if count == 1 else 's'}"
     return [
         Finding("base models", True, f"{bases} (served)", needed=False),
-        Finding("catalogue", bool(dock.learnwares), f"{dock.learnwares or 'no'} learnwares", SUBMIT, needed=False),
+        Finding(
+            "catalogue", bool(count), held, "see the gateway's log" if count is None else SUBMIT, needed=False
+        ),
     ]
 
 

@@ -155,7 +155,8 @@ def decision_line(ranking: Ranking) -> str:
     """The decision in words."""
     chosen = ranking.decision.learnware
     head = f"chosen: {chosen.name}" if chosen else "chosen: the base model"
-    return f"{head} ({ranking.candidates} candidates, {1000 * ranking.seconds:.0f} ms)\n{ranking.decision.reason}"
+    compared = f"{ranking.candidates} candidate{'' if ranking.candidates == 1 else 's'}"
+    return f"{head} ({compared}, {1000 * ranking.seconds:.0f} ms)\n{ranking.decision.reason}"
 
 
 def mixture_line(mixture: Mixture) -> str:

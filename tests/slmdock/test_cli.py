@@ -191,7 +191,7 @@ def test_search_says_none_fits(cli: CommandLine) -> None:
     chosen, reason, hint = done.stdout.splitlines()[-3:]
     assert re.fullmatch(r"chosen: the base model \(3 candidates, \d+ ms\)", chosen)
     assert re.fullmatch(
-        r"none fits: the nearest, \w+, has fit 0\.\d{3}; only \d\.\d\d% of \w+'s genuine tasks lie at least "
+        r"none fits: the nearest, \w+, has fit 0\.\d{3}; only \d\.\d\d% of the genuine tasks of \w+ lie at least "
         r"as far from it, and 5\.00% are needed",
         reason,
     )

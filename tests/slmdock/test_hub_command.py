@@ -74,7 +74,7 @@ def test_ids_are_taken_in_at_a_commit_and_found(cli: CommandLine, home: Path, hu
     assert (taken["name"], taken["owner"], taken["licence"]) == ("us--wheat", "us", "mit")
     assert taken["tags"] == [f"huggingface:us/wheat@{commit}", "farming"]
     assert taken["description"] == "Knows wheat."
-    cli("submit", home / "farming", "--specification", home / "farming" / "specification.safetensors")
+    cli("submit", home / "farming", "--rename", "--specification", home / "farming" / "specification.safetensors")
     assert json.loads(cli("show", "farming", "--json").stdout)["id"] == taken["id"]
     task = write_examples(cli.home / "task.jsonl", sentences("farming", "What do I do with"))
     assert json.loads(cli("search", task, "--json").stdout)["ranked"][0]["learnware"]["id"] == taken["id"]
