@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,6 +99,11 @@ class BaseModels:
         """
         if name.lower() in RESERVED_NAMES or ".." in name:
             raise InvalidInput(f"base model name {name!r} is reserved or holds '..'; choose another")
+        if re.fullmatch(NAME_PATTERN, name) is None:
+            raise InvalidInput(
+                f"base model name {name[:MAX_SHOWN]!r}: give up to 200 letters, digits and . _ / -, a letter or "
+                "digit first; adapters may name its folder all the same"
+            )
         try:
             base = KnownBase(
                 name=name,
@@ -150,6 +156,8 @@ def _config_digest(folder: Path) -> str:
 
 def _read_config(folder: Path) -> object:
     file = folder / "config.json"
+    if not folder.is_dir():
+        raise InvalidInput(f"base model folder {folder}: no such folder; give one in the transformers format")
     if not file.is_file():
         raise InvalidInput(f"base model folder {folder}: no config.json; give a folder in the transformers format")
     try:

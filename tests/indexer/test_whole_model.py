@@ -17,7 +17,7 @@ from indexer import AdapterStore, Indexer, whole_model
 from indexer.whole_model import is_whole_model, take_in
 from serving.resolver import StoreResolver
 from specification import SentenceEncoder, Specification, specify
-from specification.errors import InvalidAdapter, InvalidInput, NotFound, TooLarge
+from specification.errors import Conflict, InvalidAdapter, InvalidInput, NotFound, TooLarge
 from tests.serving import tiny
 
 WEIGHTS, CONFIG, TOKENIZER_CONFIG = "model.safetensors", "config.json", "tokenizer_config.json"
@@ -227,6 +227,10 @@ def test_a_whole_model_becomes_a_learnware(
     assert learnware.adapter_bytes == sum(file.stat().st_size for file in stored.iterdir())
     assert indexer.catalogue.get([learnware.id]) == [learnware]
     assert indexer.submit(folder, specification, Card(name="wells", domain="water")) == learnware
+    with pytest.raises(InvalidInput, match="a whole model stands on no base model"):
+        indexer.submit(folder, specification, Card(name="wells"), base="any")
+    with pytest.raises(Conflict, match="springs: the same content is in already as wells"):
+        indexer.adopt(learnware.id, specification, Card(name="springs"))
     # No engine takes it for an adapter.
     assert StoreResolver(indexer.store.root, tiny.BASE_NAME).folder_of(learnware.engine_name) is None
     assert StoreResolver(indexer.store.root, "none").folder_of(learnware.engine_name) is None

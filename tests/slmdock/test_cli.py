@@ -336,6 +336,8 @@ def test_other_mistakes_are_named(cli: CommandLine) -> None:
     assert "no catalogue in" in cli.fails("--dock", "elsewhere", "list")
     assert "cannot be written" in cli.fails("spec", "farming.jsonl", "--out", "base/config.json/x.safetensors")
     assert "no config.json" in cli.fails("base", "add", "other", cli.home / "cache")
+    assert "no such folder" in cli.fails("base", "add", "other", "nowhere")
+    assert "adapters may name its folder" in cli.fails("base", "add", cli.home / "base", cli.home / "base")
     assert "--engine 'magic'" in cli.fails("serve", "--engine", "magic")
     assert "does not answer" in cli.fails("--url", "http://127.0.0.1:9", "list")
 
