@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
 from catalogue import Card, Entry, Signal, State, find_learnware
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
@@ -169,7 +169,7 @@ async def test_the_main_journey(browser: Browser, url: str) -> None:
         await expect(names.first).to_have_text("law")
         await expect(page.locator(".ranking li").first).to_contain_text("measured gain 0.25 accuracy")
         await expect(page.locator(".ranking li").first).to_contain_text("chosen")
-        await expect(page.locator(".ranking li").last).to_contain_text("does not fit")
+        await expect(page.locator(".ranking li").first).not_to_contain_text("standard deviations")
         await page.get_by_label("Prompt", exact=True).fill("the quick brown fox")
         await page.get_by_label("up to").fill("12")
         await page.get_by_role("button", name="Answer").click()
@@ -184,6 +184,44 @@ async def test_the_main_journey(browser: Browser, url: str) -> None:
         await page.get_by_role("button", name="Answer").click()
         await expect(answers.nth(0)).to_contain_text("done")
         assert await answers.nth(0).locator(".stream").inner_text() == streams[0]
+
+
+async def test_what_does_not_fit_is_folded(browser: Browser, url: str) -> None:
+    async with visiting(browser, url) as visit:
+        page = visit.page
+        await page.goto(url)
+        await find(page, sentences("law"))
+        folded, last = page.locator("summary"), page.locator(".ranking li").last
+        await expect(folded).to_have_text("2 more that do not fit")
+        await expect(last).to_be_hidden()
+        await folded.press("Enter")
+        await expect(last).to_be_visible()
+        await expect(last).to_contain_text("does not fit")
+        distances = await page.locator(".ranking dt:has-text('Distance') + dd").all_inner_texts()
+        assert len(distances) == 3
+        assert distances == sorted(distances)
+        await last.get_by_role("link").click()
+        await page.go_back()
+        await expect(last).to_be_visible()
+        await find(page, FOREIGN)
+        await expect(folded).to_have_text("3 that do not fit")
+
+
+async def test_an_expectation_says_above_what(browser: Browser, url: str) -> None:
+    async with visiting(browser, url) as visit:
+        page = visit.page
+
+        async def measured(route: Route) -> None:
+            ranking = await (await route.fetch()).json()
+            ranking["ranked"][0] |= {"measured": 1.5, "expected": 0.334}
+            await route.fulfill(json=ranking)
+
+        await page.route("**/search?*", measured)
+        await page.goto(url)
+        await find(page, sentences("law"))
+        said = "0.33 standard deviations above the average of the learnwares measured on tasks like this"
+        await expect(page.locator(".ranking li").first).to_contain_text(said)
+        await expect(page.locator(".ranking li").last).not_to_contain_text("standard deviations")
 
 
 async def test_what_was_found_is_there_again_after_going_back(browser: Browser, url: str) -> None:
