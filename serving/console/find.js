@@ -108,6 +108,7 @@ function Found({ ranking, task }) {
   // Where the nearest does not fit none does, whatever a farther one's own tasks are like.
   const fitting = ranked.filter((one) => answers(one, decided) || (ranking.decision.learnware && one.p_value >= threshold));
   const rest = ranked.filter((one) => !fitting.includes(one));
+  const order = ranked.length > 0 && html`<p class="hint">${orderOf(ranked)}</p>`;
   const [open, setOpen] = useKept("unfit", false);
   const heading = useRef(null);
   useEffect(() => heading.current.focus(), []);
@@ -115,10 +116,10 @@ function Found({ ranking, task }) {
     <section aria-labelledby="decision">
       <h2 id="decision" ref=${heading} tabindex="-1">Decision</h2>
       <${Verdict} task=${decided} chosen=${chosen} nearest=${ranking?.decision.learnware} candidates=${ranking?.candidates} />
-      ${ranked.length > 0 && html`<p class="hint">${orderOf(ranked)}</p>`}
+      ${fitting.length > 0 && order}
       <${List} ranked=${fitting} task=${decided} threshold=${threshold} />
       ${rest.length > 0 && html`<details class="unfit" open=${open} onToggle=${(event) => setOpen(event.target.open)}><summary>${rest.length}${fitting.length ? " more" : ""} that ${rest.length === 1 ? "does" : "do"} not fit</summary>
-        <${List} ranked=${rest} task=${decided} threshold=${threshold} /></details>`}
+        ${!fitting.length && order}<${List} ranked=${rest} task=${decided} threshold=${threshold} /></details>`}
       ${ranking && html`<p><a href="#/map">See your task on the map</a></p>`}
       ${!ranking && html`<p class="hint">The whole list needs a key with the role search.</p>`}
     </section>
