@@ -50,16 +50,16 @@ def steps_shown(total: int, shown: bool) -> Iterator[Report]:
 
 
 def _in_lines(total: int) -> Report:
-    """Prints a line at first and every LINE_SECONDS; the rate is that of the time since the line before."""
+    """Prints a line at first, every LINE_SECONDS and at last; the rate is that of the time since the line before."""
     before: tuple[float, int] | None = None
 
     def report(model: str, done: int) -> None:
         nonlocal before
         now = monotonic()
-        if before and now - before[0] < LINE_SECONDS:
+        if before and (done == before[1] or (now - before[0] < LINE_SECONDS and done < total)):
             return
         line = f"{model} {done}/{total} steps"
-        if before and done > before[1]:
+        if before:
             rate = (done - before[1]) / (now - before[0])
             line += f", {rate:.1f} steps/s, {ceil((total - done) / rate / 60)} min left"
         print(line, file=sys.stderr, flush=True)

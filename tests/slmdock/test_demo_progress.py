@@ -16,15 +16,16 @@ from slmdock.demo.texts import LEARNWARE_TASKS, USER_TASKS
 def test_steps_are_told_in_lines_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = iter([100.0, 110.0, 130.0, 131.0, 160.0])
+    seconds = iter([100.0, 110.0, 130.0, 131.0, 160.0, 170.0, 171.0])
     monkeypatch.setattr(progress, "monotonic", lambda: next(seconds))
     with steps_shown(3100, True) as report:
-        for done in (632, 650, 662, 663, 692):
+        for done in (632, 650, 662, 663, 692, 3100, 3100):
             report("base model", done)
     assert capsys.readouterr().err.splitlines() == [
         "base model 632/3100 steps",
         "base model 662/3100 steps, 1.0 steps/s, 41 min left",
         "base model 692/3100 steps, 1.0 steps/s, 41 min left",
+        "base model 3100/3100 steps, 240.8 steps/s, 0 min left",
     ]
 
 
