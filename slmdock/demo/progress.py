@@ -50,7 +50,7 @@ def steps_shown(total: int, shown: bool) -> Iterator[Report]:
 
 
 def _in_lines(total: int) -> Report:
-    """Prints a line at first, every LINE_SECONDS and at last; the rate is that of the time since the line before."""
+    """Prints a line at first, every LINE_SECONDS and at last; the rate is that since the line before."""
     before: tuple[float, int] | None = None
 
     def report(model: str, done: int) -> None:
