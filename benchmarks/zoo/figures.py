@@ -16,6 +16,7 @@ COLOURS = {
 }  # fmt: skip
 RADAR = ("strong base", "generalist", DOCK, f"dock, trial of {TRIAL_SIZES[-1]}", ORACLE)
 LEAST_SPOKES = 3
+COLUMNS = 2
 LONGEST = 22
 
 
@@ -33,15 +34,16 @@ def _radar(results: Results, file: Path) -> None:
     names = list(dict.fromkeys(task.domain for task in results.tasks))
     groups = {name: [task for task in results.tasks if task.domain == name] for name in names}
     groups = {name: tasks for name, tasks in groups.items() if len(tasks) >= LEAST_SPOKES}
-    figure = Figure(figsize=(6.2 * max(len(groups), 1), 6.6), layout="constrained")
+    rows = max(ceil(len(groups) / COLUMNS), 1)
+    figure = Figure(figsize=(6.2 * COLUMNS, 5 * rows), layout="constrained")
     for place, (name, tasks) in enumerate(groups.items(), 1):
-        axes = figure.add_subplot(1, len(groups), place, projection="polar")
+        axes = figure.add_subplot(rows, COLUMNS, place, projection="polar")
         angles = np.linspace(0, 2 * np.pi, len(tasks), endpoint=False)
         for system in RADAR:
             scores = [100 * float(results.vector(system, task).mean()) for task in tasks]
             style = {"color": COLOURS[system], "linestyle": ":" if system == ORACLE else "-"}
             axes.plot([*angles, angles[0]], [*scores, scores[0]], label=system, linewidth=1.8, **style)  # type: ignore[arg-type]
-        axes.set_xticks(angles, _labels(tasks, results), fontsize=8)
+        axes.set_xticks(angles, _labels(tasks, results), fontsize=10)
         for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
             side = np.cos(angle)
             label.set_horizontalalignment("center" if abs(side) < 0.2 else "left" if side > 0 else "right")
@@ -49,16 +51,18 @@ def _radar(results: Results, file: Path) -> None:
         highest = 25 * ceil(4 * max(float(results.vector(ORACLE, task).mean()) for task in tasks))
         axes.set_ylim(0, highest)
         rings = range(25, highest, 25)
-        axes.set_yticks(rings, [f"{ring} %" for ring in rings], fontsize=7, color="#777777")
-        axes.set_title(f"{name}: right answers; * not in the headline", fontsize=11, pad=24)
+        axes.set_yticks(rings, [f"{ring} %" for ring in rings], fontsize=9, color="#666666")
+        axes.set_title(f"{name}: right answers; * not in the headline", fontsize=13, pad=26)
     if groups:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(RADAR))
-    figure.savefig(file)
+        lines = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*lines, fontsize=13, frameon=False, loc="lower right", bbox_to_anchor=(0.9, 0.12))
+    figure.savefig(file, bbox_inches="tight")
 
 
 def _labels(tasks: Sequence[Task], results: Results) -> list[str]:
     head = {task.key for task in results.headline}
-    short = [task.name if len(task.name) <= LONGEST else f"{task.name[: LONGEST - 1]}…" for task in tasks]
+    names = [task.name.replace("mathematics", "maths") for task in tasks]
+    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     return [name if task.key in head else f"{name}*" for name, task in zip(short, tasks, strict=True)]
 
 

@@ -104,14 +104,22 @@ function Found({ ranking, task }) {
   const ranked = ranking?.ranked ?? [];
   const decided = task ?? { ...ranking.decision, learnware: ranking.decision.learnware?.id ?? null, mixture: [] };
   const chosen = ranked.find((one) => one.learnware.id === decided.learnware);
+  const threshold = ranking?.decision.threshold;
+  // Where the nearest does not fit none does, whatever a farther one's own tasks are like.
+  const fitting = ranked.filter((one) => answers(one, decided) || (ranking.decision.learnware && one.p_value >= threshold));
+  const rest = ranked.filter((one) => !fitting.includes(one));
+  const order = ranked.length > 0 && html`<p class="hint">${orderOf(ranked)}</p>`;
+  const [open, setOpen] = useKept("unfit", false);
   const heading = useRef(null);
   useEffect(() => heading.current.focus(), []);
   return html`
-    <section aria-labelledby="answer">
-      <h2 id="answer" ref=${heading} tabindex="-1">Answer</h2>
+    <section aria-labelledby="decision">
+      <h2 id="decision" ref=${heading} tabindex="-1">Decision</h2>
       <${Verdict} task=${decided} chosen=${chosen} nearest=${ranking?.decision.learnware} candidates=${ranking?.candidates} />
-      ${ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`
-        <${Ranked} key=${one.learnware.id} one=${one} task=${decided} threshold=${ranking.decision.threshold} />`)}</ol>`}
+      ${fitting.length > 0 && order}
+      <${List} ranked=${fitting} task=${decided} threshold=${threshold} />
+      ${rest.length > 0 && html`<details class="unfit" open=${open} onToggle=${(event) => setOpen(event.target.open)}><summary>${rest.length}${fitting.length ? " more" : ""} that ${rest.length === 1 ? "does" : "do"} not fit</summary>
+        ${!fitting.length && order}<${List} ranked=${rest} task=${decided} threshold=${threshold} /></details>`}
       ${ranking && html`<p><a href="#/map">See your task on the map</a></p>`}
       ${!ranking && html`<p class="hint">The whole list needs a key with the role search.</p>`}
     </section>
@@ -143,16 +151,34 @@ function why(one, task, threshold) {
   return `fits too: ${percent(one.p_value)} of its own tasks lie as far from it`;
 }
 
-function standing(expected) {
-  if (expected === null) return "not measured";
+const answers = ({ learnware }, task) => task.learnware === learnware.id || task.mixture.some((part) => part.learnware === learnware.id);
+
+// With parameter vectors the distance is more than that of the texts; a private sketch has none.
+const apart = (one) => one.distance ?? one.mmd;
+
+function orderOf(ranked) {
+  if (apart(ranked[0]) === null) return "In the order of their fit.";
+  const nearestFirst = ranked.every((one, i) => !i || apart(ranked[i - 1]) <= apart(one));
+  const order = nearestFirst ? "In the order of their distance, the nearest first." : "In the order of their distance and, where that decides nothing, of what was measured.";
+  return `${order} Fit also looks at how far each one's own texts spread, so that it may order them otherwise.`;
+}
+
+function quality({ learnware, expected, measured }) {
+  const gains = gainsOf(learnware).map((each) => `${each.value} ${each.metric}`).join(", ");
   const far = Math.abs(expected).toFixed(2);
-  return far === "0.00" ? "expected to score like the average here" : `expected to score ${far} standard deviations ${expected < 0 ? "below" : "above"} the average here`;
+  const standing = far === "0.00" ? "at" : `${far} standard deviations ${expected < 0 ? "below" : "above"}`;
+  // What is expected of nearness alone is no measurement.
+  const said = measured > 0 ? [`expected to score ${standing} the average of the learnwares measured on tasks like this`] : [];
+  return [...said, ...(gains ? [`measured gain ${gains}`] : [])].join("; ") || "not measured";
+}
+
+function List({ ranked, task, threshold }) {
+  return ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`<${Ranked} key=${one.learnware.id} one=${one} task=${task} threshold=${threshold} />`)}</ol>`;
 }
 
 function Ranked({ one, task, threshold }) {
   const { learnware } = one;
-  const gains = gainsOf(learnware);
-  const won = task.learnware === learnware.id || task.mixture.some((part) => part.learnware === learnware.id);
+  const won = answers(one, task);
   return html`<li class=${`card ${won ? "won" : ""}`}>
     <div class="ranked-head">
       <h3><a href=${`#/learnware/${learnware.id}`}>${learnware.name}</a></h3>
@@ -160,9 +186,9 @@ function Ranked({ one, task, threshold }) {
     </div>
     <p>${learnware.description || html`<span class="hint">no description</span>`}</p>
     <dl class="facts">
+      ${apart(one) !== null && html`<div><dt>Distance</dt><dd>${apart(one).toFixed(3)} <span class="hint">${one.distance === null ? "MMD of the texts" : "of texts and parameters"}</span></dd></div>`}
       <div><dt>Fit</dt><dd>${one.fit.toFixed(3)} <${Bar} part=${one.fit} label=${`fit ${one.fit.toFixed(3)} of 1`} kind=${won ? "good" : ""} /></dd></div>
-      <div><dt>Quality</dt><dd>${standing(one.expected)}
-        ${gains.length > 0 && html`, measured gain ${gains.map((each) => `${each.value} ${each.metric}`).join(", ")}`}</dd></div>
+      <div><dt>Quality</dt><dd>${quality(one)}</dd></div>
       <div><dt>Why</dt><dd>${why(one, task, threshold)}</dd></div>
     </dl>
   </li>`;

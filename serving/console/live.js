@@ -8,6 +8,9 @@ const EVERY_MS = 2000;
 const KEPT = 90;
 const RESIDENTS = 40;
 
+// A rate with as many digits as tell it from nothing.
+const rate = (value) => (value >= 10 ? number(Math.round(value)) : value === 0 ? "0" : value.toFixed(value < 0.1 ? 2 : 1));
+
 export function Live() {
   const [history, setHistory] = useState([]);
   const [error, setError] = useState(null);
@@ -52,12 +55,13 @@ function Frame({ snapshot, history, residency }) {
   const fallbacks = minute.decisions.fallback ?? 0;
   const line = (pick) => history.map(pick);
   return html`<p class="hint">Over the last ${Math.round(minute.window_seconds)} s; up ${duration(snapshot.uptime_seconds)};
-      ${dock.learnwares === null ? html` <strong class="bad">the catalogue does not answer</strong>` : ` ${number(dock.learnwares)} learnwares`}</p>
+      ${dock.learnwares === null ? html` <strong class="bad">the catalogue does not answer</strong>` : ` ${number(dock.learnwares)} learnwares`};
+      curves since this page was opened, ${Math.round((KEPT * EVERY_MS) / 60_000)} min at most</p>
     <div class="tiles">
-      <${Tile} name="Requests a second" value=${minute.requests.toFixed(1)} line=${line((each) => each.last_minute.requests)}
-        more=${`${minute.refused.toFixed(1)} refused, ${minute.failed.toFixed(1)} failed`} bad=${minute.failed > 0} />
-      <${Tile} name="Tokens a second" value=${number(Math.round(minute.completion_tokens))} line=${line((each) => each.last_minute.completion_tokens)}
-        more=${`${number(Math.round(minute.prompt_tokens))} read`} />
+      <${Tile} name="Requests a second" value=${rate(minute.requests)} line=${line((each) => each.last_minute.requests)}
+        more=${`${rate(minute.refused)} refused, ${rate(minute.failed)} failed`} bad=${minute.failed > 0} />
+      <${Tile} name="Tokens a second" value=${rate(minute.completion_tokens)} line=${line((each) => each.last_minute.completion_tokens)}
+        more=${`${rate(minute.prompt_tokens)} read`} />
       <${Tile} name="In flight" value=${inFlight} line=${line((each) => Object.values(each.in_flight).reduce((sum, count) => sum + count, 0))}
         more=${stages.map(([stage, count]) => `${count} ${stage}`).join(", ")} />
       <${Tile} name="Adapters in memory" value=${replicas.length ? number(residents) : "–"} line=${line((each) => each.dock.engines.flatMap((engine) => engine.replicas).reduce((sum, one) => sum + one.residents, 0))}
@@ -76,7 +80,7 @@ function Tile({ name, value, line, more, bad = false }) {
 
 function Sparkline({ line }) {
   const top = Math.max(...line, 1e-9);
-  const points = line.map((value, index) => `${(100 * (index + KEPT - line.length)) / (KEPT - 1)},${29 - 27 * (value / top)}`);
+  const points = line.map((value, index) => `${(100 * index) / Math.max(1, line.length - 1)},${29 - 27 * (value / top)}`);
   return html`<svg class="spark" viewBox="0 0 100 30" preserveAspectRatio="none" aria-hidden="true"><path d="M0 29H100" /><polyline points=${points.join(" ")} /></svg>`;
 }
 
@@ -89,7 +93,7 @@ function Decisions({ decisions }) {
 }
 
 function Times({ minute }) {
-  const rows = [["Decision", minute.decision], ["First token", minute.first_token], ["Whole answer", minute.whole]];
+  const rows = [["Decision", minute.decision], ["First token, streams only", minute.first_token], ["Whole answer", minute.whole]];
   return html`<section class="card"><h2>Times</h2><table><thead><tr><th></th><th class="n">half within</th><th class="n">95 % within</th></tr></thead>
     <tbody>${rows.map(([name, times]) => html`<tr><th scope="row">${name}</th><td class="n">${duration(times?.p50)}</td><td class="n">${duration(times?.p95)}</td></tr>`)}</tbody></table></section>`;
 }

@@ -11,6 +11,9 @@ const COLOURS = ["#3b7ddd", "#d2601a", "#2e9650", "#b455c0", "#d6453c", "#11939f
 const OTHER = "#7a8898";
 const STEP = 0.12;
 const LISTED = 8;
+// Of the nearest to the task, if they are no more than a third of all, so that a ring says something.
+const RINGED = 10;
+const NAMED = 3;
 
 const pixel = (hex) => (0xff000000 | (parseInt(hex.slice(5, 7), 16) << 16) | (parseInt(hex.slice(3, 5), 16) << 8) | parseInt(hex.slice(1, 3), 16)) >>> 0;
 const nameOf = (reference) => reference.slice(0, reference.lastIndexOf("@"));
@@ -98,6 +101,7 @@ function Canvas({ points, shown, colours, task }) {
     const places = new Map(points.references.map((reference, i) => [reference, i]));
     return asked.ranked.map((reference) => places.get(reference)).filter((place) => place !== undefined);
   }, [points]);
+  const ringed = task ? ranked.slice(0, Math.min(RINGED, Math.max(1, Math.floor(points.references.length / 3)))) : [];
 
   useEffect(() => {
     const fit = () => {
@@ -116,10 +120,12 @@ function Canvas({ points, shown, colours, task }) {
     if (!canvas.current.width) return undefined;
     const frame = requestAnimationFrame(() => {
       const style = getComputedStyle(canvas.current), edge = style.getPropertyValue("--card"), ink = style.getPropertyValue("--ink");
-      const at = (place) => ({ x: points.x[place], y: points.y[place], colour: ink, edge });
-      const marks = task ? ranked.map((place, i) => ({ ...at(place), label: i < 3 ? nameOf(points.references[place]) : "" })) : [];
-      if (over >= 0) marks.push({ ...at(over), label: points.references[over] });
-      if (task) marks.push({ ...task, task: true, colour: style.getPropertyValue("--bad"), edge, label: "your task" });
+      const named = ringed.slice(0, NAMED);
+      const label = (place) => (place === over ? points.references[place] : named.includes(place) ? nameOf(points.references[place]) : "");
+      const marks = task ? [{ ...task, task: true, colour: style.getPropertyValue("--bad"), edge, label: "your task" }] : [];
+      for (const place of new Set(over < 0 ? ringed : [...ringed, over])) {
+        marks.push({ x: points.x[place], y: points.y[place], colour: ink, edge, label: label(place), must: place === over });
+      }
       draw(canvas.current, view, points, shown, colours, pixel(style.getPropertyValue("--line").trim()), marks);
     });
     return () => cancelAnimationFrame(frame);
@@ -146,7 +152,7 @@ function Canvas({ points, shown, colours, task }) {
         ${task && html`<button type="button" class="quiet" onClick=${toTask}>Your task</button>`}
       </div>
     </div>
-    <p class="hint">Drag to move, scroll to zoom, click a point to open it.</p>
+    <p class="hint">Drag to move, scroll to zoom, click a point to open it.${ringed.length > 0 && ` Ringed: the ${ringed.length === 1 ? "nearest" : `${ringed.length} nearest`} to your task.`}</p>
     ${task && ranked.length > 0 && html`<h2>Nearest to your task, compared exactly</h2>
       <ol class="plain inline-list">${ranked.map((place) => html`<li key=${place}><${Link} reference=${points.references[place]} /></li>`)}</ol>`}
     <h2>In the middle of the view</h2>

@@ -1,8 +1,14 @@
 // Many points on a canvas: pixels are written straight into the picture, so that 100 000 of them move smoothly.
 
+import { around, placed } from "./labels.js";
+
 export const SIDE = 65535;
 const MOST_ZOOM = 400;
 const REACH = 12;
+const STAR = 11;
+const LETTERS = 13;
+// Labels keep off the points while so few are in view.
+const FEW = 400;
 
 // Where the view is: its middle, in the map's numbers, and how many times the whole map is enlarged.
 export const WHOLE = { x: SIDE / 2, y: SIDE / 2, zoom: 1 };
@@ -63,7 +69,7 @@ function disc(radius, width) {
   return steps;
 }
 
-// Colours are 0xAABBGGRR, one a point: what is shown lies above what is not.
+// Colours are 0xAABBGGRR, one a point: what is shown lies above what is not. Of the marks the first has its label first.
 export function draw(canvas, view, points, shown, colours, faint, marks) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d");
@@ -72,7 +78,7 @@ export function draw(canvas, view, points, shown, colours, faint, marks) {
   const scale = scaleOf(canvas, view), left = view.x - width / 2 / scale, top = view.y - height / 2 / scale;
   const dense = width / canvas.clientWidth;
   const radius = Math.min(6, Math.max(1.2, (60 * Math.sqrt(view.zoom)) / Math.sqrt(points.x.length))) * dense;
-  const steps = disc(radius, width), edge = Math.ceil(radius);
+  const steps = disc(radius, width), edge = Math.ceil(radius), inView = [];
   for (const above of [false, true]) {
     for (let i = 0; i < points.x.length; i++) {
       if (Boolean(shown[i]) !== above) continue;
@@ -80,40 +86,59 @@ export function draw(canvas, view, points, shown, colours, faint, marks) {
       if (x < edge || y < edge || x >= width - edge || y >= height - edge) continue;
       const colour = above ? colours[i] : faint, middle = y * width + x;
       for (const step of steps) pixels[middle + step] = colour;
+      if (inView.length <= FEW) inView.push(around(x, y, radius));
     }
   }
   context.putImageData(picture, 0, 0);
-  for (const mark of marks) drawMark(context, mark, toScreen(canvas, view, mark.x, mark.y), radius, dense);
+  const found = marks.map((mark) => {
+    const [x, y] = toScreen(canvas, view, mark.x, mark.y);
+    return { ...mark, x, y, reach: mark.task ? STAR * dense : radius + 4 * dense };
+  });
+  for (const mark of [...found].reverse()) drawMark(context, mark, dense);
+  drawLabels(context, found, [...found.map((mark) => around(mark.x, mark.y, mark.reach)), ...buttonsOn(canvas, dense), ...(inView.length > FEW ? [] : inView)], dense);
 }
 
-function drawMark(context, mark, [x, y], radius, dense) {
+function drawMark(context, { x, y, task, reach, colour, edge }, dense) {
   context.lineWidth = 2.5 * dense;
-  context.strokeStyle = context.fillStyle = mark.colour;
+  context.strokeStyle = context.fillStyle = colour;
   context.beginPath();
-  if (mark.task) {
-    const size = 11 * dense;
+  if (task) {
     for (let i = 0; i < 10; i++) {
-      const turn = (Math.PI * i) / 5 - Math.PI / 2, length = i % 2 ? 0.42 * size : size;
+      const turn = (Math.PI * i) / 5 - Math.PI / 2, length = i % 2 ? 0.42 * reach : reach;
       context.lineTo(x + length * Math.cos(turn), y + length * Math.sin(turn));
     }
     context.closePath();
     context.fill();
     context.lineWidth = 1.5 * dense;
-    context.strokeStyle = mark.edge;
+    context.strokeStyle = edge;
     context.stroke();
   } else {
-    context.arc(x, y, radius + 4 * dense, 0, 2 * Math.PI);
+    context.arc(x, y, reach, 0, 2 * Math.PI);
     context.stroke();
   }
-  if (!mark.label) return;
-  context.font = `600 ${13 * dense}px system-ui, sans-serif`;
+}
+
+function drawLabels(context, marks, taken, dense) {
+  context.font = `600 ${LETTERS * dense}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.lineWidth = 4 * dense;
-  context.strokeStyle = mark.edge;
-  const wide = context.measureText(mark.label).width, room = radius + 9 * dense;
-  const beside = x + room + wide > context.canvas.width ? x - room - wide : x + room;
-  // The task's label stands above its star: learnwares lie beside it.
-  const place = mark.task ? [x - wide / 2, y - 21 * dense] : [beside, y];
-  context.strokeText(mark.label, ...place);
-  context.fillText(mark.label, ...place);
+  const labels = marks.filter((mark) => mark.label).map((mark) => ({
+    ...mark, room: mark.reach + 4 * dense, width: context.measureText(mark.label).width, height: (LETTERS + 4) * dense,
+  }));
+  placed(labels, taken, context.canvas).forEach((place, i) => {
+    if (!place) return;
+    const at = [place.left, (place.top + place.bottom) / 2];
+    context.strokeStyle = labels[i].edge;
+    context.fillStyle = labels[i].colour;
+    context.strokeText(labels[i].label, ...at);
+    context.fillText(labels[i].label, ...at);
+  });
+}
+
+function buttonsOn(canvas, dense) {
+  const { left, top } = canvas.getBoundingClientRect();
+  return [...canvas.parentElement.querySelectorAll("button")].map((button) => {
+    const each = button.getBoundingClientRect();
+    return { left: (each.left - left) * dense, right: (each.right - left) * dense, top: (each.top - top) * dense, bottom: (each.bottom - top) * dense };
+  });
 }

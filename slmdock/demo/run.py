@@ -10,13 +10,14 @@ import json
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openai import AsyncOpenAI
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from indexer import cached_specification, ingest
@@ -35,6 +36,8 @@ SAMPLE = 48
 MAX_TOKENS = 8
 IN_FLIGHT = 16
 CONTEXT_TOKENS = 512
+WIDE = 120
+"""Columns of a terminal that hold the whole table."""
 
 Say = Callable[[str], None]
 
@@ -131,7 +134,7 @@ async def serve_demo(demo: DemoDock, port: int, say: Say) -> None:
 
 
 async def run(demo: DemoDock, say: Say) -> list[Row]:
-    """Runs the users' tasks against the demo's stack, prints the table and, as the last line, JSON."""
+    """Runs the users' tasks against the demo's stack; prints the table, and JSON where no terminal reads it."""
     started = time.monotonic()
     users = [_user(name, demo) for name in USER_TASKS]
     say(f"{len(users)} users' tasks specified after {time.monotonic() - started:.0f} s; starting vLLM")
@@ -279,21 +282,14 @@ def _row(
 
 
 def _print(rows: Sequence[Row], seconds: float) -> None:
-    table = Table("user's task", "chosen learnware", "fit", "base", "chosen", "best of all", "tokens/s", box=None)
-    for row in rows:
-        chosen = (row.chosen or "none fits → base model").replace(" + ", "\n")
-        best = f"{row.best:.0%} {row.best_learnware}"
-        table.add_row(
-            row.task, Text(chosen), f"{row.fit:.2f}", f"{row.base:.0%}", f"{row.score:.0%}", Text(best),
-            f"{row.tokens_per_second:.0f}",
-        )  # fmt: skip
     averages = {name: sum(getattr(row, name) for row in rows) / len(rows) for name in ("base", "score", "best")}
     together = sum(row.tokens for row in rows) / max(row.seconds for row in rows)
-    shown = [f"{averages[name]:.0%}" for name in ("base", "score", "best")]
-    table.add_row("average; together", "", "", *shown, f"{together:.0f}", style="bold")
-    output.console().print(table)
+    console = output.console()
+    console.print(_table(rows, averages, together, wide=console.width >= WIDE))
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     print(f"{machine}; {PROMPTS} prompts a task, all tasks at once; {seconds:.0f} s in all")
+    if sys.stdout.isatty():
+        return
     output.print_json(
         {
             "seconds": round(seconds, 1),
@@ -302,3 +298,20 @@ def _print(rows: Sequence[Row], seconds: float) -> None:
             "rows": [asdict(row) for row in rows],
         }
     )
+
+
+def _table(rows: Sequence[Row], averages: Mapping[str, float], together: float, wide: bool) -> Table:
+    """A task a line; who is best of all and the tokens a second only where it is wide enough."""
+    names = (Column(name, overflow="fold") for name in ("user's task", "chosen learnware"))
+    table = Table(*names, "fit", "base", "chosen", box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False)
+    for column in ("best of all", "tokens/s") if wide else ("best",):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        chosen = (row.chosen or "none fits → base model").replace(" + ", "\n")
+        cells = [row.task, chosen, f"{row.fit:.2f}", f"{row.base:.0%}", f"{row.score:.0%}"]
+        best = [f"{row.best:.0%} {row.best_learnware}", f"{row.tokens_per_second:.0f}"]
+        table.add_row(*map(Text, cells + (best if wide else [f"{row.best:.0%}"])))
+    shown = [f"{averages[name]:.0%}" for name in ("base", "score", "best")]
+    name, *last = ("average; together", f"{together:.0f}") if wide else ("average",)
+    table.add_row(name, "", "", *shown, *last, style="bold")
+    return table

@@ -29,6 +29,7 @@ NOT_RUN = {
     "docs/how-to/compose.md": 3,
     "docs/how-to/serve.md": 2,
     "docs/quick-start.md": 2,
+    "docs/zoo.md": 1,
     "docs/scale.md": 5,
 }
 

@@ -1,15 +1,17 @@
 """The console end to end, in a headless Chromium: the gateway, its catalogue and its models are real."""
 
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
 from catalogue import Card, Entry, Signal, State, find_learnware
 from indexer.store import CONFIG_FILE, WEIGHTS_FILE
@@ -27,6 +29,22 @@ FOREIGN = [f"Will the goalkeeper catch ball number {number} in extra time?" for 
 WAIT_MS = 60_000
 UNNAMED = """[...document.querySelectorAll("input, select, textarea")]
     .filter(each => !each.labels?.length && !each.ariaLabel).map(each => each.outerHTML)"""
+
+KINDS = ("transaction-category", "customer-intent", "news-topic", "next-in-sequence")
+# Keeps what was last drawn on a canvas: the boxes of labels as left, top, right, bottom, and the rings' middles.
+NOTED = """(() => {
+    const own = CanvasRenderingContext2D.prototype, { putImageData, fillText, arc } = own;
+    own.putImageData = function (...given) {
+        window.drawn = { labels: [], rings: [] };
+        putImageData.apply(this, given);
+    };
+    own.arc = function (x, y, ...given) { window.drawn.rings.push([x, y]); arc.call(this, x, y, ...given); };
+    own.fillText = function (text, x, y) {
+        const width = this.measureText(text).width, high = parseInt(this.font.match(/[0-9]+px/)[0]);
+        window.drawn.labels.push({ text, box: [x, y - high / 2, x + width, y + high / 2] });
+        fillText.call(this, text, x, y);
+    };
+})()"""
 
 Serving = Callable[[GatewayParts], AbstractContextManager[str]]
 
@@ -152,6 +170,14 @@ def move(dock: TinyDock, name: str, state: State) -> None:
     dock.indexer.move(learnware, state, "somebody")
 
 
+Box = tuple[float, float, float, float]
+
+
+def overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes (left, top, right, bottom) share a place."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 async def find(page: Page, texts: list[str]) -> None:
     await page.get_by_label("Prompts as the model").fill("\n".join(texts))
     await page.get_by_role("button", name="Find the model").click()
@@ -169,7 +195,7 @@ async def test_the_main_journey(browser: Browser, url: str) -> None:
         await expect(names.first).to_have_text("law")
         await expect(page.locator(".ranking li").first).to_contain_text("measured gain 0.25 accuracy")
         await expect(page.locator(".ranking li").first).to_contain_text("chosen")
-        await expect(page.locator(".ranking li").last).to_contain_text("does not fit")
+        await expect(page.locator(".ranking li").first).not_to_contain_text("standard deviations")
         await page.get_by_label("Prompt", exact=True).fill("the quick brown fox")
         await page.get_by_label("up to").fill("12")
         await page.get_by_role("button", name="Answer").click()
@@ -184,6 +210,45 @@ async def test_the_main_journey(browser: Browser, url: str) -> None:
         await page.get_by_role("button", name="Answer").click()
         await expect(answers.nth(0)).to_contain_text("done")
         assert await answers.nth(0).locator(".stream").inner_text() == streams[0]
+
+
+async def test_what_does_not_fit_is_folded(browser: Browser, url: str) -> None:
+    async with visiting(browser, url) as visit:
+        page = visit.page
+        await page.goto(url)
+        await find(page, sentences("law"))
+        folded, last = page.locator("summary"), page.locator(".ranking li").last
+        await expect(folded).to_have_text("2 more that do not fit")
+        await expect(last).to_be_hidden()
+        await folded.press("Enter")
+        await expect(last).to_be_visible()
+        await expect(last).to_contain_text("does not fit")
+        distances = await page.locator(".ranking dt:has-text('Distance') + dd").all_inner_texts()
+        assert len(distances) == 3
+        assert distances == sorted(distances)
+        await last.get_by_role("link").click()
+        await page.go_back()
+        await expect(last).to_be_visible()
+        await find(page, FOREIGN)
+        await expect(folded).to_have_text("3 that do not fit")
+        await expect(page.locator(".ranking li").first).to_be_visible()
+
+
+async def test_an_expectation_says_above_what(browser: Browser, url: str) -> None:
+    async with visiting(browser, url) as visit:
+        page = visit.page
+
+        async def measured(route: Route) -> None:
+            ranking = await (await route.fetch()).json()
+            ranking["ranked"][0] |= {"measured": 1.5, "expected": 0.334}
+            await route.fulfill(json=ranking)
+
+        await page.route("**/search?*", measured)
+        await page.goto(url)
+        await find(page, sentences("law"))
+        said = "0.33 standard deviations above the average of the learnwares measured on tasks like this"
+        await expect(page.locator(".ranking li").first).to_contain_text(said)
+        await expect(page.locator(".ranking li").last).not_to_contain_text("standard deviations")
 
 
 async def test_what_was_found_is_there_again_after_going_back(browser: Browser, url: str) -> None:
@@ -376,6 +441,50 @@ async def test_the_task_is_on_the_map_among_the_learnwares(browser: Browser, url
         await expect(page.get_by_role("heading", level=1)).to_contain_text("law")
 
 
+async def test_no_label_on_the_map_lies_on_another_nor_on_a_point(browser: Browser, url: str) -> None:
+    names = [f"{domain}-{kind}" for domain in ("finance", "healthcare", "mathematics") for kind in KINDS]
+    side = 65_535
+    # All around the task, in a hundredth of the map.
+    places = [(side // 2 + 900 * (i % 4), side // 2 + 700 * (i // 4)) for i in range(len(names))]
+    crowd = {
+        "references": [f"{name}@1" for name in names], "domains": ["law"], "domain": [0] * len(names),
+        "x": [x for x, _ in places], "y": [y for _, y in places], "published": len(names),
+    }  # fmt: skip
+
+    async def the_map(route: Route) -> None:
+        here = {"x": side // 2, "y": side // 2}
+        await route.fulfill(json=here if route.request.method == "POST" else crowd)
+
+    async def ranked(route: Route) -> None:
+        ranking = await (await route.fetch()).json()
+        one = ranking["ranked"][0]
+        learnwares = [one["learnware"] | {"name": name, "version": 1, "id": name} for name in names[:10]]
+        await route.fulfill(json=ranking | {"ranked": [one | {"learnware": each} for each in learnwares]})
+
+    async with visiting(browser, url) as visit:
+        page = visit.page
+        await page.add_init_script(NOTED)
+        await page.route("**/v1/map", the_map)
+        await page.route("**/search?*", ranked)
+        await page.goto(url)
+        await find(page, sentences("law"))
+        await page.get_by_role("link", name="See your task on the map").click()
+        await expect(page.locator("main")).to_contain_text("Ringed: the 4 nearest to your task")
+        for step in ("0", "+", "+", "+", "ArrowRight", "Your task"):
+            button = page.get_by_role("button", name=step)
+            await (button.click() if step == "Your task" else page.locator("canvas").press(step))
+            await page.wait_for_timeout(100)
+            drawn = await page.evaluate("window.drawn")
+            assert len(drawn["rings"]) == 4
+            boxes = [label["box"] for label in drawn["labels"]]
+            assert "your task" in [label["text"] for label in drawn["labels"]]
+            pairs = [(one, other) for i, one in enumerate(boxes) for other in boxes[:i]]
+            assert not [pair for pair in pairs if overlap(*pair)]
+            assert not [(x, y) for x, y in drawn["rings"] for box in boxes if overlap(box, (x, y, x, y))]
+        # Where there is room all that have a name show it.
+        assert len(boxes) == 4
+
+
 async def test_retired_learnwares_are_searched_where_they_are_asked_for(
     browser: Browser, url: str, own_dock: TinyDock
 ) -> None:
@@ -405,6 +514,15 @@ async def test_the_last_minute_is_shown(browser: Browser, url: str) -> None:
         await expect(visit.page.locator(".tile")).to_have_count(5)
         await expect(visit.page.locator("table").first).to_be_visible()
         await expect(visit.page.locator("main")).to_contain_text(BASE_NAME)
+        async with httpx.AsyncClient(timeout=WAIT_MS / 1000, trust_env=False) as client:
+            body = {"model": BASE_NAME, "prompt": "the quick brown fox", "max_tokens": 12, "ignore_eos": True}
+            (await client.post(f"{url}/v1/completions", json=body)).raise_for_status()
+        tokens = visit.page.locator(".tile", has_text="Tokens a second")
+        await expect(tokens.locator(".big")).to_have_text(re.compile(r"^0\.\d|^[1-9]"))
+        # However few looks there are, the curve goes over the whole width.
+        curve = await tokens.locator("polyline").get_attribute("points")
+        assert curve is not None
+        assert (curve.split()[0].split(",")[0], curve.split()[-1].split(",")[0]) == ("0", "100")
 
 
 async def test_an_adapter_is_submitted_and_a_bad_one_refused(
