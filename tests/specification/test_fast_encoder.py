@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from transformers.utils.logging import warning_once
 
 from specification import SentenceEncoder, fast_encoder
 from specification.errors import EncoderError
@@ -41,7 +42,7 @@ def test_libraries_say_nothing_while_it_is_made(
     encoder: SentenceEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
     talker = logging.getLogger("transformers.modeling_utils")
-    talker.warning_once.cache_clear()  # type: ignore[attr-defined]
+    warning_once.cache_clear()
     talker.addHandler(caplog.handler)
     try:
         FastEncoder.of(encoder)
