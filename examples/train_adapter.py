@@ -3,7 +3,7 @@
 The base model is the one that ``make demo`` trained, unless another folder is given. A prompt is what its chat
 template makes of the text, as the gateway sends it, and only the answer counts in the loss.
 
-    python -m examples.train_adapter good-at.jsonl my-adapter
+    python -m examples.train_adapter good-at.jsonl my-adapter [base-model-folder]
     slmdock submit my-adapter --examples good-at.jsonl
 """
 
@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from slmdock.dock import cache_folder
 from specification import Example, read_examples
+from specification.errors import DockError
 
 DEMO_BASE = cache_folder() / "demo" / "full" / "models" / "base"
 STEPS, BATCH, RATE, RANK = 150, 16, 4e-3, 8
@@ -73,7 +74,15 @@ def _batch(rows: list[tuple[list[int], list[int]]], padding: int) -> dict[str, t
 
 
 if __name__ == "__main__":
-    source, place = map(Path, sys.argv[1:3])
-    loss = train(source, place, Path(sys.argv[3]) if sys.argv[3:] else DEMO_BASE)
+    if len(sys.argv) not in (3, 4):
+        raise SystemExit(__doc__)
+    source, place, *others = map(Path, sys.argv[1:])
+    base = others[0] if others else DEMO_BASE
+    if not base.is_dir():
+        raise SystemExit(f"error: {base}: no such folder; 'make demo' trains the base model, or name another one")
+    try:
+        loss = train(source, place, base)
+    except DockError as error:
+        raise SystemExit(f"error: {error}") from None
     print(f"{place}: loss {loss:.2f} in the last of {STEPS} steps")
     print(f"now: slmdock submit {place} --examples {source}")

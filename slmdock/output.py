@@ -138,7 +138,8 @@ def ranking_table(ranking: Ranking) -> Table:
     table = Table("", Column("learnware", overflow="fold"), *columns, box=None)
     for place, item in enumerate(ranking.ranked, 1):
         distance = "-" if isnan(item.mmd) else f"{item.mmd:.3f}"
-        expected = "-" if item.expected is None else f"{item.expected:+.2f}"
+        # What is expected of nearness alone is no measurement.
+        expected = f"{item.expected:+.2f}" if item.expected is not None and item.measured else "-"
         table.add_row(
             str(place), Text(_name(item.learnware)), f"{item.fit:.3f}", f"{item.p_value:.3f}", distance, expected,
             Text(item.learnware.domain), Text(item.learnware.description),

@@ -49,10 +49,14 @@ def _rates(snapshot: LiveSnapshot) -> RenderableType:
         _marked(f"{minute.failed:.1f} failed", minute.failed > 0, "bold red"),
         Text(f"over the last {minute.window_seconds:.0f} s", style="dim"),
     ))  # fmt: skip
-    table.add_row("tokens/s", Text(f"{minute.completion_tokens:,.0f} out, {minute.prompt_tokens:,.0f} in"))
+    table.add_row("tokens/s", Text(f"{_rate(minute.completion_tokens)} out, {_rate(minute.prompt_tokens)} in"))
     parts = ", ".join(f"{stages.get(stage, 0)} {stage}" for stage in STAGES)
     table.add_row("in flight", Text(f"{sum(stages.values())} ({parts})"))
     return table
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:,.{0 if a_second >= 10 or a_second == 0 else 1}f}"
 
 
 def _times(minute: LastMinute) -> Table:

@@ -136,8 +136,9 @@ function Verdict({ task, chosen, nearest, candidates }) {
       model would answer: ${task.reason.replace(/^none fits: /, "")}.</div>`;
   }
   const name = chosen?.learnware.name ?? task.learnware.slice(0, 16);
-  const what = task.mixture.length ? "Your task is a mixture; several share it." : html`<strong>${name}</strong> fits.`;
-  return html`<div class="verdict fits">${what} Your texts look like those it was made for. <span class="hint">${task.reason}.</span> ${candidates && html`<span class="hint">${candidates} compared exactly.</span>`}</div>`;
+  const what = task.mixture.length ? html`Your task is a mixture; several share it: <span class="hint">${task.reason}</span>`
+    : html`<strong>${name}</strong> fits: ${task.reason.replace(/^\S+ fits: /, "")}`;
+  return html`<div class="verdict fits">${what}. ${candidates && html`<span class="hint">${candidates} compared exactly.</span>`}</div>`;
 }
 
 // Why it stands where it does, in words.

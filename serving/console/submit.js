@@ -37,6 +37,8 @@ export function Submit({ state }) {
   const [examples, setExamples] = useState(null);
   const [heldOut, setHeldOut] = useState(null);
   const [hold, setHold] = useState(false);
+  const [rename, setRename] = useState(false);
+  const [base, setBase] = useState("");
   const [run, setRun] = useState(null);
 
   const missing = NEEDED.filter((name) => !files[name]);
@@ -59,7 +61,9 @@ export function Submit({ state }) {
       form.set("specification", specification, "specification.safetensors");
       form.set("adapter_config", files[NEEDED[0]]);
       form.set("adapter_model", files[NEEDED[1]]);
-      learnware = await postForm(`/learnwares?state=${hold ? "checked" : "published"}`, form);
+      const options = new URLSearchParams({ state: hold ? "checked" : "published", rename });
+      if (base.trim()) options.set("base", base.trim());
+      learnware = await postForm(`/learnwares?${options}`, form);
       steps.push("checked and taken in", `state: ${learnware.status}`);
       told("");
       if (heldOut) await verify(learnware, heldOut, hold, (verification) => told("", { verification }));
@@ -85,6 +89,9 @@ export function Submit({ state }) {
         ${FIELDS.map(([field, label, hint, required]) => html`<div class="field"><label for=${`card-${field}`}>${label}${required ? "" : html` <span class="hint">optional</span>`}</label>
           ${field === "description" ? html`<textarea id=${`card-${field}`} rows="3" placeholder=${hint} onInput=${(event) => setCard({ ...card, [field]: event.target.value })}></textarea>`
           : html`<input id=${`card-${field}`} required=${required} placeholder=${hint} onInput=${(event) => setCard({ ...card, [field]: event.target.value })} />`}</div>`)}
+        <div class="field"><label for="base">Base model <span class="hint">optional</span></label>
+          <input id="base" placeholder="as the adapter's files say" onInput=${(event) => setBase(event.target.value)} /></div>
+        <label class="facet"><input type="checkbox" checked=${rename} onChange=${(event) => setRename(event.target.checked)} /><span>If it is in under another name, give it this one</span></label>
         <label class="facet"><input type="checkbox" checked=${hold} onChange=${(event) => setHold(event.target.checked)} /><span>Hold it back until it is verified, or published by hand</span></label>
         <button type="submit" disabled=${!ready || Boolean(run?.now)}>Submit</button>
       </section>
