@@ -135,9 +135,10 @@ function Verdict({ task, chosen, nearest, candidates }) {
     return html`<div class="verdict none"><strong>None fits.</strong> No learnware here was made for texts like yours, so the base
       model would answer: ${task.reason.replace(/^none fits: /, "")}.</div>`;
   }
-  const name = chosen?.learnware.name ?? task.learnware.slice(0, 16);
+  const [, named, said] = /^(\S+) fits: (.*)$/.exec(task.reason) ?? [];
+  const name = chosen?.learnware.name ?? named ?? task.learnware.slice(0, 16);
   const what = task.mixture.length ? html`Your task is a mixture; several share it: <span class="hint">${task.reason}</span>`
-    : html`<strong>${name}</strong> fits: ${task.reason.replace(/^\S+ fits: /, "")}`;
+    : html`<strong>${name}</strong> fits: ${said ?? task.reason}`;
   return html`<div class="verdict fits">${what}. ${candidates && html`<span class="hint">${candidates} compared exactly.</span>`}</div>`;
 }
 
