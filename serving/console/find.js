@@ -148,9 +148,9 @@ function why(one, task, threshold) {
   if (share) return `answers ${percent(share.weight)} of your task`;
   if (one.learnware.id === task.learnware) return "chosen";
   if (one.p_value === null) return "";
-  if (one.p_value < threshold) return `does not fit: only ${percent(one.p_value)} of its own tasks lie as far from it`;
+  if (one.p_value < threshold) return `does not fit: only ${percent(one.p_value)} of its own tasks lie at least as far from it`;
   if (!task.learnware) return "not the nearest, and the nearest does not fit";
-  return `fits too: ${percent(one.p_value)} of its own tasks lie as far from it`;
+  return `fits too: ${percent(one.p_value)} of its own tasks lie at least as far from it`;
 }
 
 const answers = ({ learnware }, task) => task.learnware === learnware.id || task.mixture.some((part) => part.learnware === learnware.id);

@@ -157,7 +157,7 @@ async def test_complaint_8_a_choice_can_be_seen_checked_and_is_not_talked_into(
             chosen = [one["learnware"] for one in answer["candidates"] if one["chosen"]]
             assert chosen == [answer["learnware"]] == [learnwares[own].id]
             assert answer["p_value"] >= threshold
-            assert f"not less than {threshold:.2%}" in answer["reason"]
+            assert f"{threshold:.2%} are enough" in answer["reason"]
     nothing = (await gateway.post("/v1/route", json={"input": "zzzz 0101 qqqq"})).json()
     assert nothing["p_value"] < threshold
     assert f"less than {threshold:.2%}" in nothing["reason"]

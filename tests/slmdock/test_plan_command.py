@@ -86,7 +86,7 @@ def test_both_at_once(tmp_path: Path, capsys: Printed, monkeypatch: pytest.Monke
     [
         ((), "give --learnwares for a catalogue, --base and --gpu-gib"),
         (("--base", "."), "--base without --gpu-gib"),
-        (("--base", "no-such-folder", "--gpu-gib", 24), "no config.json"),
+        (("--base", "no-such-folder", "--gpu-gib", 24), "no such folder"),
         (("--base", ".", "--gpu-gib", "nan"), "--gpu-gib nan: a positive number"),
         (("--base", ".", "--gpu-gib", 24, "--host-gib", 0), "--host-gib 0.0: a positive number"),
         (("--learnwares", 0), "0 learnwares: 1 to"),
