@@ -33,6 +33,8 @@ def train(examples: Path, target: Path, base: Path = DEMO_BASE, steps: int = STE
     base = base.resolve()
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(base)
+    if tokenizer.chat_template is None or tokenizer.eos_token_id is None:
+        raise ValueError(f"{base}: its tokenizer has no chat template or no token that ends; both are needed here")
     rows = [_tokens(example, tokenizer) for example in read_examples(examples)]
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     adapted = get_peft_model(
@@ -82,7 +84,7 @@ if __name__ == "__main__":
         raise SystemExit(f"error: {base}: no such folder; 'make demo' trains the base model, or name another one")
     try:
         loss = train(source, place, base)
-    except DockError as error:
+    except (DockError, OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{place}: loss {loss:.2f} in the last of {STEPS} steps")
     print(f"now: slmdock submit {place} --examples {source}")

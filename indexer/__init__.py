@@ -1,6 +1,6 @@
 """From a provider's folder to a point in the catalogue: checks, the adapter store, bulk ingest."""
 
-from indexer.adapter import Adapter, read_adapter
+from indexer.adapter import Adapter, base_by_folder, read_adapter
 from indexer.base_models import BaseModels, KnownBase
 from indexer.bulk import Report, Submission, cached_specification, ingest, submit_all
 from indexer.evaluations import lm_eval_signals, model_card_signals
@@ -32,6 +32,7 @@ __all__ = [
     "ReadyReport",
     "Report",
     "Submission",
+    "base_by_folder",
     "cached_specification",
     "export",
     "ingest",

@@ -86,9 +86,21 @@ def read_adapter(folder: Path, bases: BaseModels, base_name: str | None = None) 
 
 def _stated_base(folder: Path, config: AdapterConfig, bases: BaseModels) -> KnownBase:
     try:
-        return bases.meant_by(config.base_model_name_or_path)
+        return bases.get(config.base_model_name_or_path)
     except InvalidInput as error:
         raise InvalidAdapter(f"{folder / CONFIG_FILE}: {error}") from None
+
+
+def base_by_folder(folder: Path, bases: BaseModels) -> str | None:
+    """Returns the name of the base model whose folder an adapter's configuration states, as PEFT writes it.
+
+    None where it states something else, or cannot be read. Only for adapters that were trained on this machine:
+    a path of another one may be that of another model here.
+    """
+    try:
+        return bases.in_folder(read_config(folder / CONFIG_FILE).base_model_name_or_path)
+    except InvalidInput:
+        return None
 
 
 def check_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,27 +68,19 @@ class BaseModels:
         """
         known = self._known
         if name not in known:
-            raise NotFound(f"{_unknown(name, known)}; 'slmdock base add' it")
+            names = ", ".join(sorted(known)) or "none yet"
+            raise NotFound(
+                f"base model {name[:MAX_SHOWN]!r} is not known to this dock (known: {names}); 'slmdock base add' "
+                "it, or write a known name into adapter_config.json, or give it to 'slmdock submit --base'"
+            )
         return known[name]
 
-    def meant_by(self, stated: str) -> KnownBase:
-        """Returns the base model that an adapter's configuration states, by name or by folder, as PEFT does.
-
-        A path is compared as text with the known folders; nothing is opened or looked up by it.
-
-        Raises:
-            NotFound: neither is known, or several names have the folder.
-        """
+    def in_folder(self, stated: str) -> str | None:
+        """Returns the name of the only base model whose folder on this machine ``stated`` is; None for a name."""
         known = self._known
-        if stated in known:
-            return known[stated]
-        there = [
-            base for base in known.values() if os.path.isabs(stated) and base.folder == os.path.normpath(stated)
-        ]
-        if len(there) == 1:
-            return there[0]
-        which = "say with --base NAME (over the API: base) which of these is meant, or " if known else ""
-        raise NotFound(f"{_unknown(stated, known)}; {which}'slmdock base add' it")
+        folder = str(Path(stated).resolve())
+        there = [base.name for base in known.values() if base.folder == folder and stated not in known]
+        return there[0] if len(there) == 1 else None
 
     def add(self, name: str, folder: Path) -> KnownBase:
         """Registers a base model from its folder (config.json), of whose weights little is read.
@@ -121,11 +112,6 @@ class BaseModels:
         document = [known[each].model_dump() for each in sorted(known)]
         write_atomically(self._file, json.dumps(document, indent=1).encode())
         return base
-
-
-def _unknown(name: str, known: dict[str, KnownBase]) -> str:
-    names = ", ".join(sorted(known)) or "none yet"
-    return f"base model {name[:MAX_SHOWN]!r} is not known to this dock (known: {names})"
 
 
 def _require_same(old: KnownBase, new: KnownBase) -> None:

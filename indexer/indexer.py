@@ -136,8 +136,8 @@ class Indexer(LifeCycle):
         known = next(iter(self.catalogue.get([artefact.id])), None)
         if known is not None and known.name != card.name and not rename:
             raise Conflict(
-                f"{card.name}: the same content is in already as {known.name}; give --name {known.name}, "
-                "or --rename to rename it (over the API: rename=true)"
+                f"{card.name}: the same content is in already as {known.name}; submit it under that name, or with "
+                "'slmdock submit --rename' (over the API: rename=true) to rename it"
             )
 
     def _stored(self, folder: Path, base: str | None) -> Artefact:

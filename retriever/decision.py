@@ -15,7 +15,7 @@ class Ranked:
     """A learnware with its exact fit to a task, and what match and quality together let expect of it.
 
     ``fit`` lies in [0, 1], 1 for identical distributions; ``mmd`` is the maximum mean discrepancy,
-    nan where a single prompt was asked about and no distance between distributions exists. ``p_value`` is the
+    nan where a single prompt or a private sketch was asked about, which has no distance. ``p_value`` is the
     share of the learnware's genuine tasks, of as many texts, that would lie as far from it.
     ``expected`` is the learnware's expected standing on the task and ``deviation`` its standard deviation, in
     standard deviations of the learnwares' scores on a task, 0 being the middle (``retriever.quality``);

@@ -361,7 +361,8 @@ def decide(best: Ranked, nearest: Ranked, threshold: float) -> Decision:
     So distance decides whether the catalogue has something for the task, and the ranking what.
     """
     name, near, rough = best.learnware.name, nearest.learnware.name, _origin_note(nearest)
-    texts, tasks = ("text looks", "prompts") if isnan(nearest.mmd) else ("texts look", "tasks")
+    # A prompt, or a private sketch, whose noise makes it as uncertain as one.
+    texts, tasks = ("what you sent looks", "prompts") if isnan(nearest.mmd) else ("your texts look", "tasks")
     share = f"{nearest.p_value:.2%} of the genuine {tasks} of {near} lie at least as far from it"
     if nearest.p_value < threshold:
         reason = (
@@ -370,7 +371,7 @@ def decide(best: Ranked, nearest: Ranked, threshold: float) -> Decision:
         )
         return Decision(None, nearest.fit, nearest.p_value, threshold, reason)
     reason = (
-        f"{name} fits: your {texts} like those it was made for (fit {best.fit:.3f}; {share}, "
+        f"{name} fits: {texts} like those it was made for (fit {best.fit:.3f}; {share}, "
         f"and {threshold:.2%} are enough{rough}{_quality_note(best, nearest)})"
     )
     return Decision(best.learnware, best.fit, nearest.p_value, threshold, reason)

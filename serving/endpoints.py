@@ -120,6 +120,8 @@ class Endpoints:
         arguments = {"files": form, "params": {"state": state, "rename": rename, **named}}
         submitted = Call("POST", "/learnwares", Learnware.model_validate_json, arguments)
         if is_whole_model(folder):
+            if base is not None:
+                raise InvalidInput(f"{folder}: a whole model stands on no base model; leave the base out")
             form["whole_model"] = _stored(folder, self._store)
             return submitted
         check_folder(folder)

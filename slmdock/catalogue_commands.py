@@ -158,7 +158,8 @@ def search(
     print(output.decision_line(ranking))
     if ranking.mixture and ranking.mixture.planned:
         print(output.mixture_line(ranking.mixture))
-    print(f"to send prompts to it through a gateway: slmdock task {output.safe(shlex.quote(str(task)))}")
+    if ranking.decision.learnware and not where:
+        print(f"to send prompts to it through a gateway: slmdock task {output.safe(shlex.quote(str(task)))}")
 
 
 def task(
@@ -176,7 +177,8 @@ def task(
         output.print_json(registered.model_dump(mode="json"))
         return
     print(f"task:{registered.id}")
-    print(f"{registered.reason}\nsend it as 'model', with base URL {client.url}/v1 in any client of OpenAI's API")
+    print(output.safe(registered.reason))
+    print(f"send it as 'model', with base URL {client.url}/v1 in any client of OpenAI's API")
 
 
 @base_app.command("add")
@@ -214,8 +216,9 @@ def _list_served(dock: Context, as_json: bool) -> None:
         names = client.base_models()
     if as_json:
         output.print_json([{"name": name} for name in names])
-    for name in [] if as_json else names:
-        print(f"{name}: served at {client.url}")
+        return
+    for name in names:
+        print(f"{output.safe(name)}: served at {client.url}")
 
 
 def _fingerprint(base: KnownBase) -> str:
@@ -230,7 +233,9 @@ def known_bases(dock: Context) -> BaseModels:
         InvalidInput: ``--url`` was given.
     """
     if dock.url:
-        raise InvalidInput("base models are kept on the dock's own machine: use --dock there, not --url")
+        raise InvalidInput(
+            "base models are kept on the dock's own machine: use --dock there, not --url (nor SLMDOCK_URL)"
+        )
     return BaseModels(dock.config.folder / "bases.json")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from catalogue import Card, Filter, Learnware, Page, ServerAddress, Signal, State
-from indexer import AdapterStore, Change
+from indexer import AdapterStore, BaseModels, Change, base_by_folder
 from indexer.indexer import TakenAs
 from retriever import Ranking
 from serving.verification_queue import Job
@@ -84,6 +84,17 @@ class Context:
         """The dock: through ``--url``, through the gateway that holds its folder, or opened here."""
         return self._gateway() or Dock(self.config)
 
+    def base_of(self, adapter: Path) -> str | None:
+        """The base model whose folder an adapter's configuration states, see ``base_by_folder``.
+
+        None behind ``--url``, where base models lie on another machine, or may.
+        """
+        return None if self.url else base_by_folder(adapter, BaseModels(self.config.folder / "bases.json"))
+
+    def take_in(self, access: DockAccess, folder: Path, specification: Specification, card: Card) -> Learnware:
+        """Submits what lies on this machine, as ``submit`` does for each of many."""
+        return access.submit(folder, specification, card, base=self.base_of(folder))
+
     def opened(self, work: str) -> Dock:
         """The dock in this process, for ``work`` that is not done through a gateway.
 
@@ -96,7 +107,7 @@ class Context:
         client.close()
         raise InvalidInput(
             f"{work} on the dock's own machine while nothing serves it: stop 'slmdock serve' there, "
-            "and use --dock, not --url"
+            "and use --dock, not --url (nor SLMDOCK_URL)"
         )
 
     def gateway(self) -> "DockClient":

@@ -107,7 +107,9 @@ class Dock:
     def indexer(self) -> Indexer:
         """The indexer; makes the catalogue if there is none, and sweeps what a crash left in the store."""
         store = self.store
-        if "catalogue" not in self.__dict__:
+        if "catalogue" in self.__dict__:
+            self.catalogue.settings.encoder.require(self.encoder.identity)
+        else:
             self.catalogue = open_catalogue(self.place, CatalogueSettings.of(self.encoder.identity))
         store.sweep()
         return Indexer(self.catalogue, store, self.bases, self.encoder)

@@ -111,11 +111,11 @@ def _bases(context: Context) -> Finding:
 
 def _elsewhere(context: Context) -> list[Finding]:
     """What the gateway at ``--url`` tells of its dock, whose folder is not this machine's."""
-    with closing(context.gateway()) as client:
-        try:
+    try:
+        with closing(context.gateway()) as client:
             dock = client.live().dock
-        except DockError as error:
-            return [Finding("catalogue", False, str(error), "see the message", needed=False)]
+    except DockError as error:
+        return [Finding("catalogue", False, str(error), "see the message", needed=False)]
     bases = ", ".join(engine.base_model for engine in dock.engines)
     count = dock.learnwares
     held = "does not answer" if count is None else f"{count} learnware{'' if count == 1 else 's'}"
@@ -148,8 +148,11 @@ def _gateway(context: Context) -> Finding:
     url = context.url or announced(context.config.folder)
     if url is None:
         return Finding("gateway", False, "not running", "slmdock serve", needed=False)
-    with DockClient(url, key=context.key()) as client:
-        answers: Callable[[], bool] = client.health
-        if answers():
-            return Finding("gateway", True, f"answers at {url}", needed=False)
+    try:
+        with DockClient(url, key=context.key()) as client:
+            answers: Callable[[], bool] = client.health
+            if answers():
+                return Finding("gateway", True, f"answers at {url}", needed=False)
+    except DockError as error:
+        return Finding("gateway", False, str(error), "see the message")
     return Finding("gateway", False, f"no answer at {url}", "slmdock serve", needed=context.url is not None)

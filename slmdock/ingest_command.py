@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,8 @@ def ingest(
     if without_artefacts or refused:
         raise InvalidInput(f"{source}: --without-artefacts and --refused are for manifests of ready learnwares")
     with closing(dock.access()) as access, output.progress_bar("ingesting", "learnwares") as progress:
-        report = ingest_all(source, dock.encoder(), specification_cache(), access.submit, progress)
+        submit = partial(dock.take_in, access)
+        report = ingest_all(source, dock.encoder(), specification_cache(), submit, progress)
     print_report(report, as_json)
     if report.refused:
         raise typer.Exit(2)

@@ -94,7 +94,7 @@ def submitted_line(learnware: Learnware, changes: Sequence[Change] | None) -> st
         change.why.removesuffix(f"; {learnware.warning}") if change.state == "updated" else f"now {change.state}"
         for change in changes
     ]
-    return f"{name} was in; {'; '.join(said) or 'nothing changed'}"
+    return f"{name} was in, {learnware.status}; {'; '.join(said) or 'nothing changed'}"
 
 
 def learnware_table(learnwares: Sequence[Learnware]) -> Table:
@@ -139,7 +139,8 @@ def ranking_table(ranking: Ranking) -> Table:
     for place, item in enumerate(ranking.ranked, 1):
         distance = "-" if isnan(item.mmd) else f"{item.mmd:.3f}"
         # What is expected of nearness alone is no measurement.
-        expected = f"{item.expected:+.2f}" if item.expected is not None and item.measured else "-"
+        known = item.measured or item.learnware.quality
+        expected = f"{item.expected:+.2f}" if item.expected is not None and known else "-"
         table.add_row(
             str(place), Text(_name(item.learnware)), f"{item.fit:.3f}", f"{item.p_value:.3f}", distance, expected,
             Text(item.learnware.domain), Text(item.learnware.description),

@@ -1,7 +1,9 @@
 """Commands that run something: serve, demo, doctor."""
 
+import shlex
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from rich.text import Text
 from serving.limits import Limits
 from slmdock import output
 from slmdock.context import Context
-from slmdock.dock import Dock, cache_folder
+from slmdock.dock import Dock, cache_folder, default_folder
 
 DEFAULTS = Limits()
 
@@ -124,7 +126,7 @@ def serve(
         verify_per_hour=verify_per_hour, verify_with_network=verify_with_network,
     )  # fmt: skip
     with logging_to(form, log_file):
-        uvloop.run(run_stack(Dock(dock.config), config, _say, _say_where))
+        uvloop.run(run_stack(Dock(dock.config), config, _say, partial(_say_where, dock.config.folder)))
 
 
 def demo(
@@ -172,11 +174,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _say_where(url: str) -> None:
-    print(f"serving at {url}")
-    print(
-        f"open it in a browser; to work on this dock from another terminal: export SLMDOCK_URL={url}", flush=True
-    )
+def _say_where(folder: Path, url: str) -> None:
+    print(f"serving at {url}\nopen it in a browser")
+    if folder != default_folder().absolute():
+        print(f"to work on this dock in another terminal: export SLMDOCK_HOME={shlex.quote(str(folder))}")
+    sys.stdout.flush()
 
 
 def _say(line: str) -> None:

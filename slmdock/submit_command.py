@@ -17,7 +17,7 @@ from slmdock import output
 from slmdock.catalogue_commands import Json, specified
 from slmdock.context import Context, DockAccess
 from specification import Specification, read_examples
-from specification.errors import HistoryUnavailable, InvalidInput, NotFound
+from specification.errors import DockError, InvalidInput
 from specification.files import read_file
 
 MAX_CARD_BYTES = 2**20
@@ -59,45 +59,36 @@ def submit(
         raise InvalidInput("give either --examples or --specification")
     fields = _read_card(card) if card else {}
     fields = {"name": folder.resolve().name, **fields, **({"name": name} if name else {})}
-    parsed = parse_card(completed(fields, folder))
     list_folder(folder)
+    parsed = parse_card(completed(fields, folder))
     if examples is None:
         assert specification is not None
         made = Specification.load(specification)
     else:
         made = specified(dock, examples, calibrated=True)
-    with closing(dock.access()) as access:
-        last = _last_change(access)
-        learnware = access.submit(folder, made, parsed, state, base=base, rename=rename)
-        changes = _changes_since(access, learnware.id, last)
     _warn_of_few(made, examples)
+    with closing(dock.access()) as access:
+        last = _changes(access, "", 1)
+        learnware = access.submit(folder, made, parsed, state, base=base or dock.base_of(folder), rename=rename)
+        changes = _changes(access, learnware.id, MAX_CHANGES)
+    before = last[0].number if last else 0
+    since = None if last is None or changes is None else [one for one in changes if one.number > before][::-1]
     if as_json:
         output.print_json(learnware.model_dump(mode="json"))
         return
-    print(output.submitted_line(learnware, changes))
+    print(output.submitted_line(learnware, since))
     if learnware.warning:
         print(f"{learnware.reference} is {learnware.warning}")
     if not learnware.description:
         print('no description; --card card.json adds one: {"description": "…", "domain": "…"}')
 
 
-def _last_change(access: DockAccess) -> int | None:
-    """The number of the last change of all, None where the history cannot be read."""
+def _changes(access: DockAccess, reference: str, limit: int) -> list[Change] | None:
+    """The last changes, newest first, None where they cannot be read: what went in is in all the same."""
     try:
-        return next((change.number for change in access.history("", 1)), 0)
-    except NotFound:
-        return 0
-    except HistoryUnavailable:
+        return access.history(reference, limit)
+    except DockError:
         return None
-
-
-def _changes_since(access: DockAccess, id: str, last: int | None) -> list[Change] | None:
-    """What happened to a learnware since, oldest first, None where it is not known."""
-    try:
-        found = access.history(id, MAX_CHANGES)[::-1]
-    except HistoryUnavailable:
-        return None
-    return None if last is None else [change for change in found if change.number > last]
 
 
 def _warn_of_few(made: Specification, examples: Path | None) -> None:

@@ -56,7 +56,7 @@ def _rates(snapshot: LiveSnapshot) -> RenderableType:
 
 
 def _rate(a_second: float) -> str:
-    return f"{a_second:,.{0 if a_second >= 10 or a_second == 0 else 1}f}"
+    return f"{a_second:,.{0 if a_second >= 10 or a_second == 0 else 2 if a_second < 0.1 else 1}f}"
 
 
 def _times(minute: LastMinute) -> Table:

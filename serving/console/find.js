@@ -117,7 +117,7 @@ function Found({ ranking, task }) {
       <h2 id="decision" ref=${heading} tabindex="-1">Decision</h2>
       <${Verdict} task=${decided} chosen=${chosen} nearest=${ranking?.decision.learnware} candidates=${ranking?.candidates} />
       ${fitting.length > 0 && order}
-      <${List} ranked=${fitting} task=${decided} threshold=${threshold} />
+      <${List} ranked=${fitting} task=${decided} threshold=${threshold} fits=${true} />
       ${rest.length > 0 && html`<details class="unfit" open=${open} onToggle=${(event) => setOpen(event.target.open)}><summary>${rest.length}${fitting.length ? " more" : ""} that ${rest.length === 1 ? "does" : "do"} not fit</summary>
         ${!fitting.length && order}<${List} ranked=${rest} task=${decided} threshold=${threshold} /></details>`}
       ${ranking && html`<p><a href="#/map">See your task on the map</a></p>`}
@@ -143,13 +143,13 @@ function Verdict({ task, chosen, nearest, candidates }) {
 }
 
 // Why it stands where it does, in words.
-function why(one, task, threshold) {
+function why(one, task, threshold, fits) {
   const share = task.mixture.find((part) => part.learnware === one.learnware.id);
   if (share) return `answers ${percent(share.weight)} of your task`;
   if (one.learnware.id === task.learnware) return "chosen";
   if (one.p_value === null) return "";
   if (one.p_value < threshold) return `does not fit: only ${percent(one.p_value)} of its own tasks lie at least as far from it`;
-  if (!task.learnware) return "not the nearest, and the nearest does not fit";
+  if (!task.learnware && !fits) return "not the nearest, and the nearest does not fit";
   return `fits too: ${percent(one.p_value)} of its own tasks lie at least as far from it`;
 }
 
@@ -169,16 +169,16 @@ function quality({ learnware, expected, measured }) {
   const gains = gainsOf(learnware).map((each) => `${each.value} ${each.metric}`).join(", ");
   const far = Math.abs(expected).toFixed(2);
   const standing = far === "0.00" ? "at" : `${far} standard deviations ${expected < 0 ? "below" : "above"}`;
-  // What is expected of nearness alone is no measurement.
+  // What is expected of nearness and a gain alone is no measurement on such tasks.
   const said = measured > 0 ? [`expected to score ${standing} the average of the learnwares measured on tasks like this`] : [];
   return [...said, ...(gains ? [`measured gain ${gains}`] : [])].join("; ") || "not measured";
 }
 
-function List({ ranked, task, threshold }) {
-  return ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`<${Ranked} key=${one.learnware.id} one=${one} task=${task} threshold=${threshold} />`)}</ol>`;
+function List({ ranked, task, threshold, fits }) {
+  return ranked.length > 0 && html`<ol class="ranking">${ranked.map((one) => html`<${Ranked} key=${one.learnware.id} one=${one} task=${task} threshold=${threshold} fits=${fits} />`)}</ol>`;
 }
 
-function Ranked({ one, task, threshold }) {
+function Ranked({ one, task, threshold, fits }) {
   const { learnware } = one;
   const won = answers(one, task);
   return html`<li class=${`card ${won ? "won" : ""}`}>
@@ -191,7 +191,7 @@ function Ranked({ one, task, threshold }) {
       ${apart(one) !== null && html`<div><dt>Distance</dt><dd>${apart(one).toFixed(3)} <span class="hint">${one.distance === null ? "MMD of the texts" : "of texts and parameters"}</span></dd></div>`}
       <div><dt>Fit</dt><dd>${one.fit.toFixed(3)} <${Bar} part=${one.fit} label=${`fit ${one.fit.toFixed(3)} of 1`} kind=${won ? "good" : ""} /></dd></div>
       <div><dt>Quality</dt><dd>${quality(one)}</dd></div>
-      <div><dt>Why</dt><dd>${why(one, task, threshold)}</dd></div>
+      <div><dt>Why</dt><dd>${why(one, task, threshold, fits)}</dd></div>
     </dl>
   </li>`;
 }

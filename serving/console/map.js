@@ -11,7 +11,7 @@ const COLOURS = ["#3b7ddd", "#d2601a", "#2e9650", "#b455c0", "#d6453c", "#11939f
 const OTHER = "#7a8898";
 const STEP = 0.12;
 const LISTED = 8;
-// Of the nearest to the task, if they are no more than a third of all, so that a ring says something.
+// Of the first that Find lists, if they are no more than a third of all, so that a ring says something.
 const RINGED = 10;
 const NAMED = 3;
 
@@ -152,7 +152,7 @@ function Canvas({ points, shown, colours, task }) {
         ${task && html`<button type="button" class="quiet" onClick=${toTask}>Your task</button>`}
       </div>
     </div>
-    <p class="hint">Drag to move, scroll to zoom, click a point to open it.${ringed.length > 0 && ` Ringed: the ${ringed.length === 1 ? "nearest" : `${ringed.length} nearest`} to your task.`}</p>
+    <p class="hint">Drag to move, scroll to zoom, click a point to open it.${ringed.length > 0 && ` Ringed: the first ${ringed.length > 1 ? ringed.length : ""} that Find lists for your task.`}</p>
     ${task && ranked.length > 0 && html`<h2>Nearest to your task, compared exactly</h2>
       <ol class="plain inline-list">${ranked.map((place) => html`<li key=${place}><${Link} reference=${points.references[place]} /></li>`)}</ol>`}
     <h2>In the middle of the view</h2>

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -123,12 +124,11 @@ async def serve_demo(demo: DemoDock, port: int, say: Say) -> None:
     quoted = question.replace("'", "'\\''")
 
     def ready(url: str) -> None:
-        print(f"serving at {url}, the dock in {demo.dock.config.folder}")
-        print("open it in a browser, or try, in another terminal:\n")
-        print(f"  export SLMDOCK_URL={url}   # to work on this dock, also without --url\n")
-        print(f"  .venv/bin/slmdock --url {url} search {examples}\n")
+        print(f"serving at {url}; open it in a browser, or try, in another terminal:\n")
+        print(f"  export SLMDOCK_HOME={shlex.quote(str(demo.dock.config.folder))}   # this dock\n")
+        print(f"  .venv/bin/slmdock search {shlex.quote(str(examples))}\n")
         print(f"  curl -si {url}/v1/chat/completions -H 'content-type: application/json' -d '{quoted}'\n")
-        print(f"  .venv/bin/slmdock --url {url} list\n\nCtrl-C ends it.", flush=True)
+        print("  .venv/bin/slmdock list\n\nCtrl-C ends it.", flush=True)
 
     await run_stack(demo.dock, _stack(port), say, ready)
 

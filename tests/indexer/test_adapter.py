@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from indexer import BaseModels, read_adapter
+from indexer import BaseModels, base_by_folder, read_adapter
 from specification.errors import InvalidAdapter, InvalidInput, TooLarge
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -234,27 +234,30 @@ def test_bfloat16_weights_are_taken(folder: Path, bases: BaseModels) -> None:
     assert read_adapter(folder, bases).rank == 4
 
 
-def test_a_base_may_be_named_by_its_folder_as_peft_does(
-    folder: Path, bases: BaseModels, base_folder: Path
+def test_a_base_is_recognised_by_its_folder_as_peft_names_it(
+    folder: Path, bases: BaseModels, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(base_folder.parent)
+    (tmp_path / "link").symlink_to(base_folder)
     named = read_adapter(folder, bases)
-    for path in (base_folder, f"{base_folder}/", base_folder / ".." / base_folder.name):
+    for path in (base_folder, f"{base_folder}/", base_folder.name, f"./{base_folder.name}", tmp_path / "link"):
         with_config(base_model_name_or_path=str(path))(folder)
-        found = read_adapter(folder, bases)
+        found = read_adapter(folder, bases, base_by_folder(folder, bases))
         assert (found.id, found.base_model, found.files) == (named.id, named.base_model, named.files)
+        # The path of whoever submits may be another model's where the dock is.
+        with pytest.raises(InvalidAdapter, match=r"known: tiny-base\); 'slmdock base add' it.*submit --base'"):
+            read_adapter(folder, bases)
     assert json.loads(found.files[CONFIG])["base_model_name_or_path"] == found.base_model
 
 
-def test_a_path_that_is_no_known_base_s_is_refused_with_the_cures(
-    folder: Path, bases: BaseModels, base_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(base_folder.parent)
-    for path in (base_folder.parent, base_folder / "x", base_folder.name, f"./{base_folder.name}"):
+def test_no_base_is_guessed(folder: Path, bases: BaseModels, base_folder: Path, tmp_path: Path) -> None:
+    for path in (base_folder.parent, base_folder / "x", "tiny-base", "elsewhere", ""):
         with_config(base_model_name_or_path=str(path))(folder)
-        with pytest.raises(
-            InvalidAdapter, match=r"is not known .*known: tiny-base\); say with --base NAME.*base add"
-        ):
-            read_adapter(folder, bases)
+        assert base_by_folder(folder, bases) is None
+    assert base_by_folder(tmp_path / "nothing", bases) is None
+    bases.add("again", base_folder)
+    with_config(base_model_name_or_path=str(base_folder))(folder)
+    assert base_by_folder(folder, bases) is None
 
 
 def test_whoever_submits_may_say_which_base_is_meant(
@@ -269,9 +272,6 @@ def test_whoever_submits_may_say_which_base_is_meant(
         with_config(base_model_name_or_path=said)(folder)
         (folder / "README.md").write_text("---\nbase_model: two\n---\n")
         assert read_adapter(folder, two, "one").files == one.files
-    with_config(base_model_name_or_path=shared)(folder)
-    with pytest.raises(InvalidAdapter, match=r"known: one, two\); say with --base NAME"):
-        read_adapter(folder, two)
     for unknown in ("three", "", shared):
         with pytest.raises(InvalidInput, match="is not known"):
             read_adapter(folder, two, unknown)

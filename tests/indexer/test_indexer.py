@@ -182,7 +182,7 @@ def test_the_same_content_keeps_its_name_unless_it_is_to_be_renamed(
 ) -> None:
     learnware = indexer.submit(adapter, specifications[0], Card(name="wheat"))
     with pytest.raises(
-        Conflict, match=r"^corn: the same content is in already as wheat; give --name wheat, or --ren"
+        Conflict, match=r"^corn: the same content is in already as wheat; submit it under that name"
     ):
         indexer.submit(adapter, specifications[1], Card(name="corn", description="Maize"))
     assert indexer.catalogue.get([learnware.id]) == [learnware]

@@ -104,7 +104,7 @@ def test_an_adapter_of_a_base_that_is_named_in_the_request(
     folder = Path(shutil.copytree(adapters["law"], tmp_path / "law-adapter"))
     config = json.loads((folder / CONFIG_FILE).read_text())
     (folder / CONFIG_FILE).write_text(json.dumps(config | {"base_model_name_or_path": "/home/somebody/base"}))
-    with pytest.raises(InvalidAdapter, match=r"known: tiny-base\); say with --base NAME \(over the API: base\)"):
+    with pytest.raises(InvalidAdapter, match=r"known: tiny-base\); 'slmdock base add' it"):
         writer.submit(folder, sketch("law"), Card(name="law"))
     learnware = writer.submit(folder, sketch("law"), Card(name="law"), base="tiny-base")
     assert writer.submit(adapters["law"], sketch("law"), Card(name="law")) == learnware
@@ -116,9 +116,7 @@ def test_what_is_in_under_another_name_is_renamed_on_demand(
     writer: DockClient, adapters: dict[str, Path], sketch: Sketch
 ) -> None:
     learnware = writer.submit(adapters["law"], sketch("law"), Card(name="law"))
-    with pytest.raises(
-        Conflict, match=r"already as law; .* or --rename to rename it \(over the API: rename=true\)"
-    ):
+    with pytest.raises(Conflict, match=r"already as law; .*--rename' \(over the API: rename=true\) to rename it"):
         writer.submit(adapters["law"], sketch("law"), Card(name="justice"))
     assert writer.learnware("law") == learnware
     renamed = writer.submit(adapters["law"], sketch("law"), Card(name="justice"), rename=True)

@@ -469,7 +469,7 @@ async def test_no_label_on_the_map_lies_on_another_nor_on_a_point(browser: Brows
         await page.goto(url)
         await find(page, sentences("law"))
         await page.get_by_role("link", name="See your task on the map").click()
-        await expect(page.locator("main")).to_contain_text("Ringed: the 4 nearest to your task")
+        await expect(page.locator("main")).to_contain_text("Ringed: the first 4 that Find lists for your task")
         for step in ("0", "+", "+", "+", "ArrowRight", "Your task"):
             button = page.get_by_role("button", name=step)
             await (button.click() if step == "Your task" else page.locator("canvas").press(step))
