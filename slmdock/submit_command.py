@@ -16,7 +16,7 @@ from indexer.model_card import completed
 from slmdock import output
 from slmdock.catalogue_commands import Json, specified
 from slmdock.context import Context, DockAccess
-from specification import Specification, read_examples
+from specification import Specification
 from specification.errors import DockError, InvalidInput
 from specification.files import read_file
 
@@ -66,7 +66,7 @@ def submit(
         made = Specification.load(specification)
     else:
         made = specified(dock, examples, calibrated=True)
-    _warn_of_few(made, examples)
+    _warn_of_few(made)
     with closing(dock.access()) as access:
         last = _changes(access, "", 1)
         learnware = access.submit(folder, made, parsed, state, base=base or dock.base_of(folder), rename=rename)
@@ -91,14 +91,12 @@ def _changes(access: DockAccess, reference: str, limit: int) -> list[Change] | N
         return None
 
 
-def _warn_of_few(made: Specification, examples: Path | None) -> None:
-    words = ""
+def _warn_of_few(made: Specification) -> None:
     if made.sample_size < FEW_TEXTS:
-        words = f"{made.sample_size} texts say little of what it is good at; give {FEW_TEXTS} or more"
-    if examples and len({example.text for example in read_examples(examples)}) == 1:
-        words = f"all {made.sample_size} texts of {examples} are equal; is it the right file?"
-    if words:
-        print(f"warning: {output.safe(words)}", file=sys.stderr)
+        print(
+            f"warning: {made.sample_size} texts say little of what it is good at; give {FEW_TEXTS} or more",
+            file=sys.stderr,
+        )
 
 
 def _read_card(file: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def check_examples(examples: list[Example], source: str) -> list[Example]:
     """Returns ``examples`` if there are enough of them.
 
     Raises:
-        InvalidExamples: fewer than ``MIN_EXAMPLES``.
+        InvalidExamples: fewer than ``MIN_EXAMPLES``, or all of the same text.
     """
     if not examples:
         raise InvalidExamples(f"{source}: no examples; at least {MIN_EXAMPLES} are needed to describe a task")
@@ -74,6 +74,11 @@ def check_examples(examples: list[Example], source: str) -> list[Example]:
         raise InvalidExamples(
             f"{source}: {len(examples)} example, at least {MIN_EXAMPLES} are needed: a sketch of one text "
             "would be the text itself"
+        )
+    if all(example.text == examples[0].text for example in examples):
+        raise InvalidExamples(
+            f"{source}: its {len(examples)} texts are all equal, and a sketch of them would be the text itself; "
+            "is it the right file?"
         )
     return examples
 

@@ -52,7 +52,7 @@ export const sketch = async (examples, purpose) =>
 // Yields the texts of an OpenAI stream as they arrive; ``onHead`` gets the headers, which say who answers.
 export async function* streamed(path, body, signal, onHead) {
   const response = await send(path, {
-    method: "POST", signal, body: JSON.stringify({ ...body, stream: true }),
+    method: "POST", signal, body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
     headers: { "content-type": "application/json" },
   });
   onHead(response.headers);

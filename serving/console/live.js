@@ -60,7 +60,7 @@ function Frame({ snapshot, history, residency }) {
     <div class="tiles">
       <${Tile} name="Requests a second" value=${rate(minute.requests)} line=${line((each) => each.last_minute.requests)}
         more=${`${rate(minute.refused)} refused, ${rate(minute.failed)} failed`} bad=${minute.failed > 0} />
-      <${Tile} name="Tokens a second" value=${rate(minute.completion_tokens)} line=${line((each) => each.last_minute.completion_tokens)}
+      <${Tile} name="Tokens a second, where told" value=${rate(minute.completion_tokens)} line=${line((each) => each.last_minute.completion_tokens)}
         more=${`${rate(minute.prompt_tokens)} read`} />
       <${Tile} name="In flight" value=${inFlight} line=${line((each) => Object.values(each.in_flight).reduce((sum, count) => sum + count, 0))}
         more=${stages.map(([stage, count]) => `${count} ${stage}`).join(", ")} />
@@ -109,7 +109,7 @@ function Engines({ engines }) {
 }
 
 function Residents({ replicas }) {
-  return html`<section class="card"><h2>In memory</h2><div class="scroll" tabindex="0"><table><thead><tr><th>Replica</th><th class="n">Room</th><th>Adapters, the latest used first</th></tr></thead>
+  return html`<section class="card"><h2>In memory</h2><div class="scroll" tabindex="0"><table><thead><tr><th>Replica</th><th class="n">Places</th><th>Adapters, the latest used first</th></tr></thead>
     <tbody>${replicas.map((one) => html`<tr key=${one.replica}><th scope="row">${one.replica}</th><td class="n">${one.adapters.length} of ${number(one.capacity)}</td>
       <td>${[...one.adapters].reverse().slice(0, RESIDENTS).map((each) => html`<span class="tag" title=${`${number(each.uses)} uses`}>${each.model.split("@")[0]}${each.pinned && " (pinned)"}</span>`)}
         ${one.adapters.length > RESIDENTS && `and ${number(one.adapters.length - RESIDENTS)} more`}</td></tr>`)}</tbody></table></div></section>`;

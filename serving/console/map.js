@@ -7,6 +7,7 @@ import { SIDE, WHOLE, draw, moved, nearest, toMap, under, zoomed } from "./plot.
 import { asked } from "./asked.js";
 
 const WAIT_MS = 700;
+const LOOKS = 10;
 const COLOURS = ["#3b7ddd", "#d2601a", "#2e9650", "#b455c0", "#d6453c", "#11939f", "#937400", "#db5c98"];
 const OTHER = "#7a8898";
 const STEP = 0.12;
@@ -18,15 +19,24 @@ const NAMED = 3;
 const pixel = (hex) => (0xff000000 | (parseInt(hex.slice(5, 7), 16) << 16) | (parseInt(hex.slice(3, 5), 16) << 8) | parseInt(hex.slice(1, 3), 16)) >>> 0;
 const nameOf = (reference) => reference.slice(0, reference.lastIndexOf("@"));
 
-async function load(signal, onProgress) {
-  while (true) {
+// The map there is, and the next one where Find names a learnware that came in since.
+async function load(signal, onProgress, onMap) {
+  for (let looked = 0; looked < LOOKS; ) {
     const found = await getJson("/v1/map", signal);
-    if (found.references) return found;
-    onProgress(found.done);
+    signal.throwIfAborted();
+    if (found.references) {
+      if (!looked || !lacksFirst(found)) onMap(found);
+      if (!lacksFirst(found)) return;
+      looked += 1;
+    } else {
+      onProgress(found.done);
+    }
     await new Promise((done) => setTimeout(done, WAIT_MS));
     signal.throwIfAborted();
   }
 }
+
+const lacksFirst = (map) => asked.ranked.length > 0 && !map.references.includes(asked.ranked[0]);
 
 export function CatalogueMap() {
   const [points, setPoints] = useState(null);
@@ -34,7 +44,7 @@ export function CatalogueMap() {
   const [error, setError] = useState(null);
   useEffect(() => {
     const control = new AbortController();
-    load(control.signal, setDone).then(setPoints, (failure) => control.signal.aborted || setError(failure));
+    load(control.signal, setDone, setPoints).catch((failure) => control.signal.aborted || setError(failure));
     return () => control.abort();
   }, []);
   return html`<h1>Map</h1>

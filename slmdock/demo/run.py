@@ -287,8 +287,9 @@ def _print(rows: Sequence[Row], seconds: float) -> None:
     console = output.console()
     console.print(_table(rows, averages, together, wide=console.width >= WIDE))
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    print(f"{machine}; {PROMPTS} prompts a task, all tasks at once; {seconds:.0f} s in all")
+    print(f"{machine}; {PROMPTS} prompts a task, all tasks at once; {seconds:.0f} s with vLLM's start")
     if sys.stdout.isatty():
+        print("to use it: make serve, or slmdock demo --serve")
         return
     output.print_json(
         {

@@ -125,7 +125,7 @@ def test_a_trained_adapter_goes_in_as_it_was_saved(
 
 def test_examples_without_answers_train_nothing(dock: TinyDock, tmp_path: Path) -> None:
     file = tmp_path / "bare.jsonl"
-    file.write_text('{"text": "a"}\n' * 2)
+    file.write_text('{"text": "a"}\n{"text": "b"}\n')
     with pytest.raises(SystemExit, match="'a' has no 'answer' to learn"):
         train_adapter.train(file, tmp_path / "adapter", dock.base)
     assert not (tmp_path / "adapter").exists()

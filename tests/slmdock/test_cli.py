@@ -407,7 +407,7 @@ def test_try_tells_what_is_known_after_ctrl_c(
 def test_try_names_mistakes(cli: CommandLine, gateway: str) -> None:
     assert "start 'slmdock serve'" in cli.fails("try", "farming.jsonl")
     assert "--score 'best'" in cli.fails("--url", gateway, "try", "farming.jsonl", "--score", "best")
-    (cli.home / "bare.jsonl").write_text('{"text": "a"}\n' * 4)
+    (cli.home / "bare.jsonl").write_text("".join(f'{{"text": "{letter}"}}\n' for letter in "abcd"))
     assert "4 of 4 examples have no 'answer'" in cli.fails("--url", gateway, "try", "bare.jsonl")
 
 

@@ -68,7 +68,9 @@ def test_submit_says_what_changed_and_warns_of_few_examples(cli: CommandLine, tm
     done = cli(*words, few, "--card", card)
     assert done.stdout.startswith("bins version 1 was in, published; changed: sample_size 24 → 3, specification")
     assert done.stderr == "warning: 3 texts say little of what it is good at; give 20 or more\n"
-    assert cli(*words, equal, "--card", card).stderr.startswith("warning: all 24 texts of ")
+    before = cli("show", "bins", "--json").stdout
+    assert "equal.jsonl: its 24 texts are all equal" in cli.fails(*words, equal, "--card", card)
+    assert cli("show", "bins", "--json").stdout == before
     cli("delete", "bins")
 
 

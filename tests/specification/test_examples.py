@@ -32,6 +32,7 @@ def test_takes_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
         (b'{"text": "a"}\n{"text": "b", "answer": ' + b"9" * 5000 + b"}\n", "line 2: not JSON"),
         (b"", "no examples"),
         (b'{"text": "only one"}\n', "at least 2"),
+        (b'{"text": "a", "answer": "b"}\n{"prompt": "a"}\n', "its 2 texts are all equal"),
         (b'{"text": "a"}\nnot json\n', "line 2: not JSON"),
         (b'{"text": "a"}\n{"body": "b"}\n', "line 2: no field 'text' or 'prompt' .fields found: body"),
         (b'{"text": "a"}\n{"text": ""}\n', "line 2: field 'text' must be a non-empty string"),
