@@ -63,7 +63,7 @@ function Chart({ points }) {
   const [error, setError] = useState(null);
   useEffect(() => {
     if (asked.specification) postBytes("/v1/map", asked.specification).then(setTask, setError);
-  }, []);
+  }, [points]);
   // The eight commonest domains have colours of their own.
   const groups = useMemo(() => {
     const counts = points.domains.map((name, code) => ({ name, code, count: 0 }));
@@ -116,7 +116,9 @@ function Canvas({ points, shown, colours, task }) {
   useEffect(() => {
     const fit = () => {
       const { clientWidth, clientHeight } = canvas.current;
-      [canvas.current.width, canvas.current.height] = [clientWidth * devicePixelRatio, clientHeight * devicePixelRatio].map(Math.round);
+      const [width, height] = [clientWidth * devicePixelRatio, clientHeight * devicePixelRatio].map(Math.round);
+      // A canvas is emptied by being given a size, also the same one.
+      if (canvas.current.width !== width || canvas.current.height !== height) Object.assign(canvas.current, { width, height });
       setSize(`${canvas.current.width} ${canvas.current.height}`);
     };
     const observer = new ResizeObserver(fit);

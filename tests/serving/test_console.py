@@ -508,6 +508,34 @@ async def test_retired_learnwares_are_searched_where_they_are_asked_for(
         move(own_dock, "space", "published")
 
 
+async def test_the_map_looks_again_for_what_came_in_since(browser: Browser, url: str) -> None:
+    told = []
+
+    async def older(route: Route) -> None:
+        response = await route.fetch()
+        found = await response.json()
+        if "references" in found and not told:
+            gone = found["references"].index("law@1")
+            for column in ("references", "domain", "x", "y"):
+                del found[column][gone]
+            told.append(found)
+        await route.fulfill(json=found)
+
+    async with visiting(browser, url) as visit:
+        page = visit.page
+        await page.goto(url)
+        await find(page, sentences("law"))
+        await page.route("**/v1/map", older)
+        await page.get_by_role("link", name="See your task on the map").click()
+        await expect(page.locator("main")).to_contain_text("3 of 3 learnwares")
+        await page.wait_for_timeout(500)
+        assert told
+        assert await page.evaluate(
+            "(({ width, height }, of) => of.getImageData(0, 0, width, height).data.some((each) => each))"
+            "(document.querySelector('canvas'), document.querySelector('canvas').getContext('2d'))"
+        )
+
+
 async def test_the_last_minute_is_shown(browser: Browser, url: str) -> None:
     async with visiting(browser, url) as visit:
         await visit.to("live")
