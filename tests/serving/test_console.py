@@ -509,7 +509,7 @@ async def test_retired_learnwares_are_searched_where_they_are_asked_for(
 
 
 async def test_the_map_looks_again_for_what_came_in_since(browser: Browser, url: str) -> None:
-    told = []
+    told: list[object] = []
 
     async def older(route: Route) -> None:
         response = await route.fetch()
