@@ -255,9 +255,11 @@ def test_no_base_is_guessed(folder: Path, bases: BaseModels, base_folder: Path, 
         with_config(base_model_name_or_path=str(path))(folder)
         assert base_by_folder(folder, bases) is None
     assert base_by_folder(tmp_path / "nothing", bases) is None
-    bases.add("again", base_folder)
+    two = BaseModels(tmp_path / "bases.json")
+    for name in ("one", "two"):
+        two.add(name, base_folder)
     with_config(base_model_name_or_path=str(base_folder))(folder)
-    assert base_by_folder(folder, bases) is None
+    assert base_by_folder(folder, two) is None
 
 
 def test_whoever_submits_may_say_which_base_is_meant(
