@@ -78,8 +78,10 @@ class BaseModels:
     def in_folder(self, stated: str) -> str | None:
         """Returns the name of the only base model whose folder on this machine ``stated`` is; None for a name."""
         known = self._known
+        if stated in known:
+            return None
         folder = str(Path(stated).resolve())
-        there = [base.name for base in known.values() if base.folder == folder and stated not in known]
+        there = [base.name for base in known.values() if base.folder == folder]
         return there[0] if len(there) == 1 else None
 
     def add(self, name: str, folder: Path) -> KnownBase:

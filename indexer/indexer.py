@@ -83,11 +83,11 @@ class Indexer(LifeCycle):
         try:
             self._check(specification, card)
             artefact = self._stored(folder, base)
-            self._check_name(artefact, card, rename)
+            known = self._known(artefact, card, rename)
         except InvalidInput as error:
             self._refused(card, who, str(error).replace(f"{folder}/", ""))
             raise
-        return self._index(artefact, specification, card, state, who)
+        return self._index(artefact, known, specification, card, state, who)
 
     def adopt(
         self,
@@ -108,11 +108,11 @@ class Indexer(LifeCycle):
         try:
             self._check(specification, card)
             artefact = self._adopted(id)
-            self._check_name(artefact, card, rename)
+            known = self._known(artefact, card, rename)
         except InvalidInput as error:
             self._refused(card, who, str(error), id)
             raise
-        return self._index(artefact, specification, card, state, who)
+        return self._index(artefact, known, specification, card, state, who)
 
     def measure(self, task: Specification) -> str:
         """Keeps the specification of a task that signals name, and returns its digest.
@@ -131,14 +131,15 @@ class Indexer(LifeCycle):
         if other := self.catalogue.other_spelling(card.name):
             raise InvalidInput(f"learnware card: {other_case(card.name, other)}")
 
-    def _check_name(self, artefact: Artefact, card: Card, rename: bool) -> None:
-        """Raises Conflict where what is in would be taken from those who ask for it by its name."""
+    def _known(self, artefact: Artefact, card: Card, rename: bool) -> Learnware | None:
+        """Returns the record of what is in already; raises Conflict where it would lose its name unasked."""
         known = next(iter(self.catalogue.get([artefact.id])), None)
         if known is not None and known.name != card.name and not rename:
             raise Conflict(
                 f"{card.name}: the same content is in already as {known.name}; submit it under that name, or with "
                 "'slmdock submit --rename' (over the API: rename=true) to rename it"
             )
+        return known
 
     def _stored(self, folder: Path, base: str | None) -> Artefact:
         # The artefact first, and never taken back: without its point it is invisible and harmless, while a
@@ -165,9 +166,14 @@ class Indexer(LifeCycle):
         self.history.note([change])
 
     def _index(
-        self, artefact: Artefact, specification: Specification, card: Card, state: TakenAs, who: str
+        self,
+        artefact: Artefact,
+        known: Learnware | None,
+        specification: Specification,
+        card: Card,
+        state: TakenAs,
+        who: str,
     ) -> Learnware:
-        known = next(iter(self.catalogue.get([artefact.id])), None)
         learnware = self._record(artefact, specification, card, known)
         learnware = learnware.model_copy(update={"status": _state_of(known, state)})
         if known is None or known.specification_digest != learnware.specification_digest:

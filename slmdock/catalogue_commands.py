@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from catalogue import parse_filter
-from indexer import BaseModels, KnownBase, cached_specification
+from indexer import KnownBase, cached_specification
 from serving.wire import RANKING
 from slmdock import output
 from slmdock.context import Context
@@ -188,7 +188,8 @@ def add_base(
     folder: Annotated[Path, typer.Argument(help="Folder in the transformers format.")],
 ) -> None:
     """Make a base model known to the dock."""
-    base = known_bases(context.obj).add(name, folder)
+    dock: Context = context.obj
+    base = dock.bases().add(name, folder)
     print(f"{base.name}: {len(base.modules)} linear modules, {_fingerprint(base)}")
 
 
@@ -199,7 +200,7 @@ def list_bases(context: typer.Context, as_json: Json = False) -> None:
     if dock.url:
         _list_served(dock, as_json)
         return
-    bases = known_bases(dock)
+    bases = dock.bases()
     found = [bases.get(name) for name in bases.names()]
     if as_json:
         output.print_json([base.model_dump(mode="json", exclude={"modules"}) for base in found])
@@ -224,19 +225,6 @@ def _list_served(dock: Context, as_json: bool) -> None:
 def _fingerprint(base: KnownBase) -> str:
     parts = ", ".join(f"{part} {digest[:12]}" for part, digest in base.fingerprint.items())
     return parts if base.weights_sha256 else f"{parts}; weights not known, add it again with its weights"
-
-
-def known_bases(dock: Context) -> BaseModels:
-    """The base models of the dock on this machine.
-
-    Raises:
-        InvalidInput: ``--url`` was given.
-    """
-    if dock.url:
-        raise InvalidInput(
-            "base models are kept on the dock's own machine: use --dock there, not --url (nor SLMDOCK_URL)"
-        )
-    return BaseModels(dock.config.folder / "bases.json")
 
 
 def save_specification(made: Specification, target: Path, option: str) -> None:

@@ -84,12 +84,24 @@ class Context:
         """The dock: through ``--url``, through the gateway that holds its folder, or opened here."""
         return self._gateway() or Dock(self.config)
 
+    def bases(self) -> BaseModels:
+        """The base models of the dock on this machine.
+
+        Raises:
+            InvalidInput: ``--url`` was given.
+        """
+        if self.url:
+            raise InvalidInput(
+                "base models are kept on the dock's own machine: use --dock there, not --url (nor SLMDOCK_URL)"
+            )
+        return Dock(self.config).bases
+
     def base_of(self, adapter: Path) -> str | None:
         """The base model whose folder an adapter's configuration states, see ``base_by_folder``.
 
         None behind ``--url``, where base models lie on another machine, or may.
         """
-        return None if self.url else base_by_folder(adapter, BaseModels(self.config.folder / "bases.json"))
+        return None if self.url else base_by_folder(adapter, self.bases())
 
     def take_in(self, access: DockAccess, folder: Path, specification: Specification, card: Card) -> Learnware:
         """Submits what lies on this machine, as ``submit`` does for each of many."""

@@ -17,7 +17,7 @@ from serving import TransformersConfig, TransformersEngine
 from serving.derivation import Derivation, Derived, Sampling, prompt_bank
 from serving.frame import Frame
 from slmdock import output
-from slmdock.catalogue_commands import SPECIFICATION_SUFFIX, Json, known_bases, save_specification
+from slmdock.catalogue_commands import SPECIFICATION_SUFFIX, Json, save_specification
 from slmdock.context import Context
 from specification import mark_derived, specify
 from specification.errors import InvalidInput
@@ -49,7 +49,7 @@ def derive(
     dock: Context = context.obj
     if is_whole_model(folder):
         raise InvalidInput(f"{folder}: a whole model has no base model to depart from; submit it with --examples")
-    bases = known_bases(dock)
+    bases = dock.bases()
     adapter = read_adapter(folder, bases)
     prompts = card_prompts(folder / MODEL_CARD_FILE)
     sampling = Sampling(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from catalogue import open_catalogue
-from slmdock.catalogue_commands import known_bases
 from slmdock.context import Context
 from slmdock.dock import announced
 from specification import SentenceEncoder
@@ -103,7 +102,7 @@ def _folder(context: Context) -> Finding:
 def _bases(context: Context) -> Finding:
     cure = "slmdock base add NAME FOLDER"
     try:
-        names = known_bases(context).names()
+        names = context.bases().names()
     except DockError as error:
         return Finding("base models", False, str(error), cure)
     return Finding("base models", bool(names), ", ".join(names) or "none known yet", cure, needed=False)

@@ -119,15 +119,14 @@ def _dock_folder(home: Path, models: DemoModels) -> Path:
 async def serve_demo(demo: DemoDock, port: int, say: Say) -> None:
     """Leaves the demo's stack running and prints what to try."""
     examples = demo.models.users["nurse-hotline"]
-    question = json.dumps({"model": "auto", "max_tokens": MAX_TOKENS, "temperature": 0, "messages": [
-        {"role": "user", "content": read_examples(examples)[0].text}]})  # fmt: skip
-    quoted = question.replace("'", "'\\''")
+    quoted = shlex.quote(json.dumps({"model": "auto", "max_tokens": MAX_TOKENS, "temperature": 0, "messages": [
+        {"role": "user", "content": read_examples(examples)[0].text}]}))  # fmt: skip
 
     def ready(url: str) -> None:
         print(f"serving at {url}; open it in a browser, or try, in another terminal:\n")
         print(f"  export SLMDOCK_HOME={shlex.quote(str(demo.dock.config.folder))}   # this dock\n")
         print(f"  .venv/bin/slmdock search {shlex.quote(str(examples))}\n")
-        print(f"  curl -si {url}/v1/chat/completions -H 'content-type: application/json' -d '{quoted}'\n")
+        print(f"  curl -si {url}/v1/chat/completions -H 'content-type: application/json' -d {quoted}\n")
         print("  .venv/bin/slmdock list\n\nCtrl-C ends it.", flush=True)
 
     await run_stack(demo.dock, _stack(port), say, ready)
